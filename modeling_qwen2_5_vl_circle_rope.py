@@ -4,11 +4,13 @@ Only positions differ from upstream: the classes below compute them (`get_rope_i
 give every decoder layer the cos/sin of its own geometry. Weights, modules and forwards are upstream's.
 """
 
+import warnings
 from functools import partial
 
 import torch
 from torch import nn
 from transformers import GenerationMixin
+from transformers.generation import utils as generation_utils
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
@@ -27,6 +29,9 @@ except ImportError:  # transformers 4 renames by the class attribute that our cl
 
 # Newer releases make the positions of a whole generation up front; older ones ask for them at every step.
 GENERATE_KEEPS_POSITIONS = hasattr(GenerationMixin, "_prepare_position_ids_for_generation")
+
+# Newer releases hand each chunk of a chunked prefill its part of the pictures; older ones drop or misplace them.
+CHUNKED_PREFILL_SPLITS_PICTURES = hasattr(generation_utils, "_slice_mm_encoder_output")
 
 
 def _to_host(*tensors):
@@ -111,6 +116,8 @@ def _take_own_geometry(geometry, layer, args, kwargs):
 class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
     """Upstream's text model, with one geometry per layer; cos/sin are computed once per geometry and forward."""
 
+    _supports_flex_attn = True
+
     def __init__(self, config, schedule: tuple[str, ...], geometries: tuple[str, ...]):
         super().__init__(config)
         self.num_geometries = len(geometries)
@@ -161,6 +168,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
     config: Qwen2_5_VLConfig_CircleRoPE_V2
     config_class = Qwen2_5_VLConfig_CircleRoPE_V2
     _auto_class = "AutoModel"
+    _supports_flex_attn = True
 
     def __new__(cls, config=None, *args, **kwargs):
         if cls is Qwen2_5_VLModel_CircleRoPE_V2 and config is not None and "mrope" in config.geometries:
@@ -380,6 +388,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
     config: Qwen2_5_VLConfig_CircleRoPE_V2
     config_class = Qwen2_5_VLConfig_CircleRoPE_V2
     _auto_class = "AutoModelForImageTextToText"
+    _supports_flex_attn = True
 
     def __init__(self, config):
         super(upstream.Qwen2_5_VLForConditionalGeneration, self).__init__(config)
@@ -421,6 +430,17 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
             )
         )
 
+    def _prepare_generation_config(self, *args, **kwargs):
+        generation_config, model_kwargs = super()._prepare_generation_config(*args, **kwargs)
+        has_pictures = any(model_kwargs.get(key) is not None for key in ("pixel_values", "pixel_values_videos"))
+        if generation_config.prefill_chunk_size is not None and has_pictures and not CHUNKED_PREFILL_SPLITS_PICTURES:
+            warnings.warn(
+                "prefill_chunk_size is ignored: this transformers release cannot split a prompt with pictures.",
+                stacklevel=2,
+            )
+            generation_config.prefill_chunk_size = None
+        return generation_config, model_kwargs
+
     def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs):
         """Text row and geometry rows of the whole generation so far, `(1 + 3 * geometries, batch, seq)`."""
         text_row = GenerationMixin._prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs)
@@ -433,6 +453,10 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
             tokens, text_row.shape[-1] - past_length, past_length, model_kwargs
         )
         model_kwargs["rope_deltas"] = self.model._deltas(tokens.shape[0]).to(positions.device)
+        if past_length > 0 and tokens.ndim == 2:
+            uncached = self._uncached_vision_inputs(tokens, positions.shape[-1], past_length, model_kwargs)
+            for key, value in uncached.items():
+                model_kwargs.pop(key) if value is None else model_kwargs.update({key: value})
         # Cached slots are never read again.
         positions = nn.functional.pad(positions, (past_length, 0))
         text_row = text_row.to(positions).expand(1, positions.shape[1], -1)
@@ -466,8 +490,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
             text_row = model_inputs["position_ids"]
             positions = self._position_ids_for_generation(whole, new.shape[1], past_length, given)
             model_inputs["position_ids"] = torch.cat([text_row.to(positions)[None], positions])
-        if past_length > 0 and new.ndim == 2 and new.shape[1] > 1:
-            model_inputs.update(self._uncached_vision_inputs(input_ids, new.shape[1], past_length, given))
+            if past_length > 0 and new.ndim == 2 and new.shape[1] > 1:
+                model_inputs.update(self._uncached_vision_inputs(input_ids, new.shape[1], past_length, given))
         return model_inputs
 
     def _uncached_vision_inputs(self, input_ids, length, past_length, model_kwargs):

@@ -1,0 +1,168 @@
+"""The parts of the tiny checkpoint that are not learned: tokenizer, processor, and the model's dimensions."""
+
+import json
+from pathlib import Path
+
+from pictures import COLOURS, PLACES, SHAPES
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+# Qwen2.5-VL's special tokens, in the order of their ids.
+SPECIAL_TOKENS = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
+
+# The conversation format of Qwen2.5-VL.
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{%- if loop.first and message['role'] != 'system' -%}
+{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}
+{%- endif -%}
+{{- '<|im_start|>' + message['role'] + '\\n' -}}
+{%- if message['content'] is string -%}
+{{- message['content'] -}}
+{%- else -%}
+{%- for part in message['content'] -%}
+{%- if part['type'] in ('image', 'image_url') or 'image' in part -%}
+{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}
+{%- elif part['type'] == 'video' or 'video' in part -%}
+{{- '<|vision_start|><|video_pad|><|vision_end|>' -}}
+{%- elif 'text' in part -%}
+{{- part['text'] -}}
+{%- endif -%}
+{%- endfor -%}
+{%- endif -%}
+{{- '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+"""
+
+PICTURE_SIZE = 112
+PATCH_SIZE = 14
+
+
+def _sentences():
+    """What the tokenizer learns its merges from: the words of the task."""
+    yield "system\nYou are a helpful assistant.\nuser\nassistant\n"
+    for shape in SHAPES:
+        yield f"What colour is the {shape}? the {shape} a red {shape}"
+        for colour in COLOURS:
+            yield f"Where is the {colour} {shape}? a {colour} {shape}. What shape is {colour}?"
+    for place in PLACES:
+        yield f"What is at the {place}? {place}"
+    yield "How many shapes are there? 2 3 4"
+
+
+def _train_tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=480, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())
+    )
+    tokenizer.train_from_iterator(_sentences(), trainer)
+    return tokenizer
+
+
+def save_processor(directory: Path) -> Qwen2_5_VLProcessor:
+    """Make the tokenizer and the processor and save them, in the files that an official checkpoint has."""
+    directory.mkdir(parents=True, exist_ok=True)
+    trained = json.loads(_train_tokenizer().to_str())["model"]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in trained["merges"]]
+    (directory / "vocab.json").write_text(json.dumps(trained["vocab"], ensure_ascii=False), encoding="utf-8")
+    (directory / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
+    first = len(trained["vocab"])
+    (directory / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "tokenizer_class": "Qwen2Tokenizer",
+                "added_tokens_decoder": {
+                    str(first + number): {
+                        "content": token,
+                        "lstrip": False,
+                        "normalized": False,
+                        "rstrip": False,
+                        "single_word": False,
+                        "special": True,
+                    }
+                    for number, token in enumerate(SPECIAL_TOKENS)
+                },
+                "additional_special_tokens": SPECIAL_TOKENS[1:],
+                "eos_token": "<|im_end|>",
+                "pad_token": "<|endoftext|>",
+                "bos_token": None,
+                "unk_token": None,
+                "add_prefix_space": False,
+                "clean_up_tokenization_spaces": False,
+                "errors": "replace",
+                "model_max_length": 4096,
+                "padding_side": "left",
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    pixels = {"min_pixels": PICTURE_SIZE**2, "max_pixels": PICTURE_SIZE**2, "patch_size": PATCH_SIZE}
+    processor = Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**pixels),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(**pixels),
+        chat_template=CHAT_TEMPLATE,
+    )
+    processor.save_pretrained(directory)
+    return processor
+
+
+def model_config(processor: Qwen2_5_VLProcessor, circle_rope: dict) -> dict:
+    """The arguments of the tiny model's configuration."""
+    token_id = processor.tokenizer.convert_tokens_to_ids
+    return {
+        "text_config": {
+            "vocab_size": len(processor.tokenizer),
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 4096,
+            "rope_theta": 10000.0,
+            "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
+            "bos_token_id": token_id("<|endoftext|>"),
+            "eos_token_id": token_id("<|im_end|>"),
+            "pad_token_id": token_id("<|endoftext|>"),
+            "tie_word_embeddings": True,
+        },
+        "vision_config": {
+            "depth": 2,
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "num_heads": 4,
+            "patch_size": PATCH_SIZE,
+            "out_hidden_size": 128,
+            "window_size": 112,
+            "fullatt_block_indexes": [0, 1],
+            "tokens_per_second": 2,
+        },
+        "image_token_id": token_id("<|image_pad|>"),
+        "video_token_id": token_id("<|video_pad|>"),
+        "vision_start_token_id": token_id("<|vision_start|>"),
+        "vision_end_token_id": token_id("<|vision_end|>"),
+        "tie_word_embeddings": True,
+        "circle_rope": circle_rope,
+    }
