@@ -10,7 +10,7 @@ from transformers.utils.versions import require_version
 
 require_version("transformers>=4.57.0", "Circle-RoPE needs it: pip install -U transformers")
 
-from transformers import Qwen2_5_VLConfig  # noqa: E402
+from transformers import Qwen2_5_VLConfig, modeling_rope_utils  # noqa: E402
 
 try:
     from .circle_rope_imp import CircleGeometry, MRopeGeometry
@@ -26,6 +26,10 @@ AUTO_MAP = {
     "AutoModelForImageTextToText": "modeling_qwen2_5_vl_circle_rope.Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
     "AutoModelForVision2Seq": "modeling_qwen2_5_vl_circle_rope.Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
 }
+# transformers 5 keeps rope_theta and mrope_section in one dict, `rope_parameters`; before, rope_theta stood by itself
+# beside `rope_scaling`. It reads both forms, older releases only theirs.
+HAS_ROPE_PARAMETERS = hasattr(modeling_rope_utils, "RopeParameters")
+
 STRATEGIES = ("strategy_1", "strategy_2", "strategy_3", "strategy_4")
 GEOMETRIES = ("circle", "mrope")
 
@@ -85,7 +89,9 @@ def validate_circle_rope(block: dict | None) -> dict:
     if block is None:
         return {}
     if not isinstance(block, dict):
-        raise ValueError(f"circle_rope is {block!r}, but must be an object (a dict) with keys such as radius and alpha.")
+        raise ValueError(
+            f"circle_rope is {block!r}, but must be an object (a dict) with keys such as radius and alpha."
+        )
     for key, value in block.items():
         if key not in _ALLOWED:
             near = difflib.get_close_matches(str(key), _ALLOWED, n=1, cutoff=0)[0]
@@ -118,7 +124,9 @@ def age_schedule(age_mode: str | list[str] | None, num_hidden_layers: int) -> tu
     if isinstance(age_mode, (list, tuple)):
         for name in age_mode:
             if name not in GEOMETRIES:
-                raise ValueError(f'circle_rope["AGE_mode"] has the entry {name!r}, but each must be "circle" or "mrope".')
+                raise ValueError(
+                    f'circle_rope["AGE_mode"] has the entry {name!r}, but each must be "circle" or "mrope".'
+                )
         if len(age_mode) != num_hidden_layers:
             raise ValueError(
                 f'circle_rope["AGE_mode"] is a list of {len(age_mode)} entries, but the text model has '
@@ -154,21 +162,16 @@ def _block_of_v1(config_dict: dict) -> dict | None:
     return {"move_to_origin": False, **block}
 
 
-def _rope_values(text_config):
-    """The dict of a text config that holds its `mrope_section`, and a pair to read and write its rope_theta.
-
-    transformers 5 keeps both in `rope_parameters`; before, rope_theta stood beside `rope_scaling`.
-    """
-    if isinstance(getattr(text_config, "rope_parameters", None), dict):
-        parameters = text_config.rope_parameters
-        return parameters, parameters.get("rope_theta"), lambda theta: parameters.update(rope_theta=theta)
-    if text_config.rope_scaling is None:
-        text_config.rope_scaling = {"type": "default", "rope_type": "default"}
-    return (
-        text_config.rope_scaling,
-        text_config.rope_theta,
-        lambda theta: setattr(text_config, "rope_theta", theta),
-    )
+def _split_rope_parameters(config_dict: dict) -> dict:
+    """A text config as transformers 5 saves it, in the form that older releases read."""
+    parameters = config_dict.get("rope_parameters")
+    if HAS_ROPE_PARAMETERS or not isinstance(parameters, dict):
+        return config_dict
+    rest = {key: value for key, value in config_dict.items() if key != "rope_parameters"}
+    scaling = {key: value for key, value in parameters.items() if key != "rope_theta"}
+    if "rope_theta" in parameters:
+        rest["rope_theta"] = parameters["rope_theta"]
+    return {**rest, "rope_scaling": scaling or None}
 
 
 class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
@@ -193,7 +196,9 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
             kwargs["architectures"] = ["Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"]
         kwargs.pop("model_type", None)
         kwargs["auto_map"] = dict(AUTO_MAP)
-        super().__init__(**kwargs)
+        if isinstance(kwargs.get("text_config"), dict):
+            kwargs["text_config"] = _split_rope_parameters(kwargs["text_config"])
+        super().__init__(**_split_rope_parameters(kwargs))
         self.circle_rope = circle_rope
 
     def __setattr__(self, key, value):
@@ -206,9 +211,7 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
     def _check_against_text_config(self, block):
         text_config = self.text_config
         age_schedule(block.get("AGE_mode"), text_config.num_hidden_layers)
-        head_dim = (
-            getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
-        )
+        head_dim = getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
         section = block.get("mrope_section")
         if section is not None and sum(section) != head_dim // 2:
             raise ValueError(
@@ -217,18 +220,23 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
             )
 
     def _apply_to_text_config(self, block):
-        parameters, rope_theta, set_rope_theta = _rope_values(self.text_config)
-        base = block.get("base")
+        text_config = self.text_config
+        # Where rope_theta and mrope_section are kept, by the release.
+        theta_in = text_config.rope_parameters if HAS_ROPE_PARAMETERS else text_config.__dict__
+        base, rope_theta = block.get("base"), theta_in["rope_theta"]
         if base is not None:
-            if rope_theta is not None and base != rope_theta:
+            if base != rope_theta:
                 warnings.warn(
                     f'circle_rope["base"] is {base}, but the checkpoint was trained with rope_theta {rope_theta}: its '
                     f"weights need fine-tuning under the new base (leave the key out to keep {rope_theta}).",
                     stacklevel=3,
                 )
-            set_rope_theta(float(base))
+            theta_in["rope_theta"] = float(base)
         if block.get("mrope_section") is not None:
-            parameters["mrope_section"] = list(block["mrope_section"])
+            if not HAS_ROPE_PARAMETERS and text_config.rope_scaling is None:
+                text_config.rope_scaling = {"rope_type": "default"}
+            section_in = text_config.rope_parameters if HAS_ROPE_PARAMETERS else text_config.rope_scaling
+            section_in["mrope_section"] = list(block["mrope_section"])
 
     @property
     def schedule(self) -> tuple[str, ...]:

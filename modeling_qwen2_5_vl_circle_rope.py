@@ -23,7 +23,10 @@ except ImportError:  # the repo's root is not a package when it is imported from
     from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 
 try:
-    from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
+    from transformers.conversion_mapping import (
+        get_checkpoint_conversion_mapping,
+        register_checkpoint_conversion_mapping,
+    )
 except ImportError:  # transformers 4 renames by the class attribute that our classes inherit
     get_checkpoint_conversion_mapping = None
 
@@ -43,9 +46,7 @@ def _to_host(*tensors):
     # float64 holds every token id and grid exactly.
     flat = torch.cat([tensor.flatten().double() for tensor in away]).cpu()
     parts = iter(zip(away, flat.split([tensor.numel() for tensor in away])))
-    return [
-        tensor if tensor is None or tensor.device.type == "cpu" else _like(*next(parts)) for tensor in tensors
-    ]
+    return [tensor if tensor is None or tensor.device.type == "cpu" else _like(*next(parts)) for tensor in tensors]
 
 
 def _like(tensor, values):
@@ -423,7 +424,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
         input_ids, image_grid_thw, video_grid_thw = _to_host(input_ids, image_grid_thw, video_grid_thw)
         merged_cells = self.config.vision_config.spatial_merge_size**2
         return all(
-            (0 if grid_thw is None else int(grid_thw.prod(-1).sum()) // merged_cells) == int((input_ids == token).sum())
+            (0 if grid_thw is None else int(grid_thw.prod(-1).sum()) // merged_cells)
+            == int((input_ids == token).sum())
             for grid_thw, token in (
                 (image_grid_thw, self.config.image_token_id),
                 (video_grid_thw, self.config.video_token_id),

@@ -1,6 +1,6 @@
 """Train the tiny checkpoint from scratch on generated pictures, on the CPU or a GPU.
 
-    python shapes/train.py --output-dir tiny
+python shapes/train.py --output-dir tiny
 """
 
 import argparse
