@@ -156,8 +156,8 @@ def _block_of_v1(config_dict: dict) -> dict | None:
     ]
     if missing:
         raise ValueError(
-            f"this Circle-RoPE V1 config has no {' and no '.join(missing)} in its circle_rope block, where V1 computed "
-            "with -1 and so with meaningless positions: add the value that the checkpoint was meant to have."
+            f"this Circle-RoPE V1 config has no {' and no '.join(missing)} in its circle_rope block, where V1 "
+            "computed with -1 and so with meaningless positions: add the value that the checkpoint was meant to have."
         )
     return {"move_to_origin": False, **block}
 

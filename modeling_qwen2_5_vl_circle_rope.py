@@ -14,12 +14,12 @@ from transformers.generation import utils as generation_utils
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
-    from .circle_rope_imp import find_blocks, sequence_index
+    from .circle_rope_imp import VisionBlock, find_blocks, sequence_index
     from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
-    from circle_rope_imp import find_blocks, sequence_index
+    from circle_rope_imp import VisionBlock, find_blocks, sequence_index
     from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 
 try:
@@ -239,7 +239,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
         if attention_mask is not None and attention_mask.ndim == 2:
             attention_mask = attention_mask[:, -input_ids.shape[1] :]
             real = attention_mask != 0 if (attention_mask == 0).any() else None
-        blocks = self._find_blocks(input_ids, real, image_grid_thw, video_grid_thw, seconds)
+        blocks = self.vision_blocks(input_ids, image_grid_thw, video_grid_thw, seconds, real)
         batch, length = input_ids.shape
         start = blocks_before = None
         if past_length > 0:
@@ -263,10 +263,18 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
         merge = self.config.vision_config.spatial_merge_size
         return [] if grid_thw is None else [(t, h // merge, w // merge) for t, h, w in grid_thw.tolist()]
 
-    def _find_blocks(self, input_ids, real, image_grid_thw, video_grid_thw, seconds):
+    def vision_blocks(
+        self,
+        input_ids: torch.LongTensor,
+        image_grid_thw: torch.LongTensor | None = None,
+        video_grid_thw: torch.LongTensor | None = None,
+        second_per_grid_ts: torch.Tensor | None = None,
+        real: torch.Tensor | None = None,
+    ) -> list[VisionBlock]:
+        """Where the images and videos of a batch stand: `get_rope_index`'s arguments on the CPU, with a bool mask."""
         vision = self.config.vision_config
         images, videos = self._merged_grids(image_grid_thw), self._merged_grids(video_grid_thw)
-        seconds = [1.0] * len(videos) if seconds is None else seconds.tolist()
+        seconds = [1.0] * len(videos) if second_per_grid_ts is None else second_per_grid_ts.tolist()
         if len(seconds) != len(videos):
             raise ValueError(
                 f"second_per_grid_ts has {len(seconds)} entries, but video_grid_thw has {len(videos)} rows: give one "

@@ -88,8 +88,8 @@ def fetch(base: str, revision: str | None = None) -> Path:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConversionError(
-            f"there is no directory {base} here, and the hub could not be asked for that id ({reason}): check the path "
-            "or the connection."
+            f"there is no directory {base} here, and the hub could not be asked for that id ({reason}): check the "
+            "path or the connection."
         ) from None
 
 

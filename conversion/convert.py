@@ -78,7 +78,7 @@ def _apply_rope(config):
     block = config["circle_rope"]
     scaling = next((text[key] for key in ("rope_parameters", "rope_scaling") if isinstance(text.get(key), dict)), None)
     if block.get("base") is not None:
-        (text["rope_parameters"] if "rope_parameters" in text else text)["rope_theta"] = float(block["base"])
+        text.get("rope_parameters", text)["rope_theta"] = float(block["base"])
     if block.get("mrope_section") is not None and scaling is not None:
         scaling["mrope_section"] = list(block["mrope_section"])
 

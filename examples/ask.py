@@ -50,7 +50,7 @@ def load(name: str):
 def distances(model, inputs) -> dict[str, float]:
     """Per-Token Distance of this input's first picture under M-RoPE and under the model's circle geometry."""
     input_ids, grids = inputs["input_ids"].cpu(), inputs["image_grid_thw"].cpu()
-    blocks = model.model._find_blocks(input_ids, None, grids, None, None)
+    blocks = model.model.vision_blocks(input_ids, grids)
     geometries = {"M-RoPE": MRopeGeometry(), "Circle-RoPE": model.config.make_geometry("circle")}
     is_image = input_ids[0] == model.config.image_token_id
     result = {}

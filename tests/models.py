@@ -1,0 +1,147 @@
+"""Small models with random weights, and inputs for them, on every supported release."""
+
+import inspect
+import json
+from pathlib import Path
+
+import torch
+import transformers
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+ROOT = Path(__file__).resolve().parent.parent
+AutoModelForVision = getattr(transformers, "AutoModelForVision2Seq", None) or transformers.AutoModelForImageTextToText
+
+IMAGE, VIDEO, VISION_START, VISION_END = 190, 191, 192, 193
+STRATEGIES = [None, "strategy_2", "strategy_3", "strategy_4"]
+PATCH_VALUES = 3 * 2 * 14 * 14
+
+
+def config_arguments(layers=4):
+    return {
+        "text_config": {
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "vocab_size": 400,
+            "max_position_embeddings": 512,
+            "rope_theta": 10000.0,
+            "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+        },
+        "vision_config": {
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "patch_size": 14,
+            "out_hidden_size": 64,
+            "fullatt_block_indexes": [0, 1],
+            "tokens_per_second": 2,
+            "window_size": 56,
+        },
+        "image_token_id": IMAGE,
+        "video_token_id": VIDEO,
+        "vision_start_token_id": VISION_START,
+        "vision_end_token_id": VISION_END,
+        "tie_word_embeddings": False,
+    }
+
+
+def make_config(block=None, layers=4):
+    return Qwen2_5_VLConfig_CircleRoPE_V2(circle_rope=block, **config_arguments(layers))
+
+
+def make_stock():
+    torch.manual_seed(0)
+    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config_arguments())).eval()
+
+
+def make_model(stock, block=None):
+    """A Circle-RoPE model with the stock model's weights."""
+    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(make_config(block)).eval()
+    model.load_state_dict(stock.state_dict())
+    return model
+
+
+def save_base(directory):
+    """A complete stock checkpoint, as this release saves it, with the tiny checkpoint's processor."""
+    from checkpoint import save_processor
+
+    model = make_stock()
+    model.save_pretrained(directory)
+    save_processor(directory)
+    return directory
+
+
+def text(length):
+    return torch.randint(3, 180, (length,)).tolist()
+
+
+def picture(grid, token=IMAGE):
+    t, h, w = grid
+    return [VISION_START] + [token] * (t * h * w // 4) + [VISION_END]
+
+
+def pad(rows, side="left"):
+    """Token rows of different lengths as input_ids and attention_mask."""
+    longest = max(map(len, rows))
+    ids, mask = [], []
+    for row in rows:
+        padding = [0] * (longest - len(row))
+        ids.append(padding + row if side == "left" else row + padding)
+        real, none = [1] * len(row), [0] * len(padding)
+        mask.append(none + real if side == "left" else real + none)
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+def pixels(grids):
+    return torch.randn(sum(t * h * w for t, h, w in grids), PATCH_VALUES)
+
+
+def with_images(rows, grids, side="left"):
+    return {**pad(rows, side), "pixel_values": pixels(grids), "image_grid_thw": torch.tensor(grids)}
+
+
+def with_videos(rows, grids, seconds, side="left"):
+    return {
+        **pad(rows, side),
+        "pixel_values_videos": pixels(grids),
+        "video_grid_thw": torch.tensor(grids),
+        "second_per_grid_ts": torch.tensor(seconds),
+    }
+
+
+def image_batch(side="left"):
+    """Two samples: one with two images, one shorter with one."""
+    grids = [[1, 4, 6], [1, 6, 4], [1, 4, 4]]
+    rows = [text(5) + picture(grids[0]) + text(4) + picture(grids[1]) + text(6), text(3) + picture(grids[2]) + text(4)]
+    return with_images(rows, grids, side)
+
+
+def one_image():
+    grid = [1, 6, 8]
+    return with_images([text(5) + picture(grid) + text(6)], [grid])
+
+
+def video_batch():
+    """Two samples: a video and an image-less text, the video with fractional seconds."""
+    grid = [3, 4, 6]
+    return with_videos([text(5) + picture(grid, VIDEO) + text(6), text(9)], [grid], [0.7])
+
+
+def for_stock(inputs, stock):
+    """The same inputs with what the running release's stock class wants beside them."""
+    if "mm_token_type_ids" not in inspect.signature(stock.forward).parameters:
+        return inputs
+    ids = inputs["input_ids"]
+    return {**inputs, "mm_token_type_ids": (ids == IMAGE).int() + 2 * (ids == VIDEO).int()}
+
+
+def golden():
+    return json.loads((ROOT / "tests" / "golden" / "reference_positions.json").read_text())

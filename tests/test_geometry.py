@@ -1,0 +1,149 @@
+"""The geometry of one image and of whole sequences: against the reference's numbers, and by its properties."""
+
+import pytest
+import torch
+from circle_rope_imp import (
+    CircleGeometry,
+    MRopeGeometry,
+    VisionBlock,
+    circle_index,
+    find_blocks,
+    mrope_index,
+    per_token_distance,
+    sequence_index,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from models import golden
+
+GOLDEN = golden()
+SIDES = st.integers(1, 64)
+
+
+@pytest.mark.parametrize("ring", GOLDEN["rings"], ids=lambda ring: f"{ring['grid_h']}x{ring['grid_w']}")
+def test_ring_equals_the_reference(ring):
+    index = circle_index(ring["grid_h"], ring["grid_w"], **ring["circle_rope"])
+    assert index.dtype == torch.float32
+    torch.testing.assert_close(index, torch.tensor(ring["thw"]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("sequence", GOLDEN["sequences"], ids=lambda sequence: sequence["name"])
+@pytest.mark.parametrize("name", ["circle", "grid"])
+def test_sequence_equals_the_reference(sequence, name):
+    ids, real = torch.tensor(sequence["input_ids"]), torch.tensor(sequence["attention_mask"]).bool()
+    merged = [(t, h // 2, w // 2) for t, h, w in sequence["image_grid_thw"]]
+    blocks = find_blocks(ids, real, GOLDEN["tokens"]["image"], merged, [0.0] * len(merged), "image")
+    geometry = CircleGeometry(**sequence["circle_rope"]) if name == "circle" else MRopeGeometry()
+    positions, next_index = sequence_index(blocks, real, tuple(ids.shape), [geometry])
+    expected = torch.tensor(sequence[name], dtype=torch.float32).transpose(0, 1)
+    torch.testing.assert_close(positions[:, real], expected[:, real], atol=1e-4, rtol=0)
+    deltas = next_index[:, 0].float() - ids.shape[1]
+    torch.testing.assert_close(deltas, torch.tensor(sequence[f"{name}_delta"]), atol=1e-4, rtol=0)
+
+
+@given(SIDES, SIDES, st.floats(0, 1), st.floats(0, 100), st.booleans())
+def test_every_text_token_is_equally_far_from_all_tokens_of_a_ring(grid_h, grid_w, alpha, radius, move_to_origin):
+    ring = circle_index(grid_h, grid_w, radius=radius, alpha=alpha, move_to_origin=move_to_origin)
+    on_axis = torch.tensor([-40.0, 0.0, 7.5, 300.0]).expand(3, -1)
+    assert per_token_distance(on_axis, ring) < 1e-4
+
+
+@given(SIDES, SIDES, st.floats(0, 1), st.floats(0.1, 100))
+def test_a_ring_has_its_radius_and_lies_across_the_text_axis(grid_h, grid_w, alpha, radius):
+    ring = circle_index(grid_h, grid_w, radius=radius, alpha=alpha).double()
+    torch.testing.assert_close(ring.norm(dim=0), torch.full((grid_h * grid_w,), radius).double(), rtol=1e-5, atol=1e-5)
+    assert ring.sum(0).abs().max() < 1e-4
+
+
+@given(SIDES, SIDES)
+def test_raising_to_positive_leaves_no_negative_index(grid_h, grid_w):
+    raised = circle_index(grid_h, grid_w, move_to_positive="auto")
+    assert raised.min() == 0
+    torch.testing.assert_close(circle_index(grid_h, grid_w, move_to_positive=2.5), raised + 2.5)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.floats(0, 1))
+def test_dff_rate_blends_the_flat_grid_in(grid_h, grid_w, rate):
+    ring, flat = circle_index(grid_h, grid_w), circle_index(grid_h, grid_w, method="no_circle")
+    blended = circle_index(grid_h, grid_w, dff_rate=rate)
+    torch.testing.assert_close(blended, (1 - rate) * ring + rate * flat, atol=1e-4, rtol=1e-4)
+
+
+def test_auto_radius_is_the_largest_coordinate():
+    assert torch.equal(circle_index(5, 9, radius="auto"), circle_index(5, 9, radius=4))
+    assert torch.equal(circle_index(5, 9, radius="auto-2"), circle_index(5, 9, radius=8))
+
+
+def test_the_papers_table_of_per_token_distances():
+    """Nine image tokens and five text tokens (paper, figure of the encodings)."""
+    after = torch.arange(9.0, 14.0)
+    hard = per_token_distance(after[None], torch.arange(9.0)[None])
+    unordered = per_token_distance(after[None], torch.zeros(1, 9))
+    spatial = per_token_distance(torch.arange(3.0, 8.0).expand(2, -1), mrope_index(3, 3)[1:])
+    circle = per_token_distance(torch.arange(3.0, 8.0).expand(3, -1), circle_index(3, 3))
+    assert hard.item() == pytest.approx(2.22, abs=0.005)
+    assert unordered.item() == 0
+    assert spatial.item() == pytest.approx(0.64, abs=0.03)
+    assert circle.item() == pytest.approx(0, abs=1e-4)
+
+
+def test_rings_are_computed_once():
+    geometry = CircleGeometry(radius=3.25)
+    assert geometry.frame(7, 5) is CircleGeometry(radius=3.25).frame(7, 5)
+
+
+def test_a_video_moves_its_ring_along_the_text_axis():
+    video = VisionBlock(0, 0, 4, 3, 2, interval=1.4)
+    ring = circle_index(3, 2).double()
+    for frame, moved in enumerate((0, 1, 2, 4)):
+        part = video.index(CircleGeometry())[:, frame * 6 : frame * 6 + 6]
+        torch.testing.assert_close(part, ring + moved, atol=1e-5, rtol=0)
+    times = video.index(MRopeGeometry())[0].view(4, 6)[:, 0]
+    assert times.tolist() == [0, 1, 2, 4]
+
+
+def test_image_stride_moves_later_images_further():
+    blocks = [VisionBlock(0, slot, 1, 2, 2) for slot in (2, 8, 14)]
+    plain, _ = sequence_index(blocks, None, (1, 20), [CircleGeometry()])
+    strided, _ = sequence_index(blocks, None, (1, 20), [CircleGeometry(image_stride=5)])
+    moved = (strided - plain)[0, 0]
+    # What comes behind an image starts behind it, so the moves add up.
+    assert moved[[2, 8, 14]].tolist() == pytest.approx([0, 5, 15], abs=1e-4)
+    assert moved[[0, 7, 13, 19]].tolist() == pytest.approx([0, 0, 5, 15], abs=1e-4)
+
+
+def test_positions_of_a_long_sequence_keep_the_resolution_of_float32():
+    length = 131072
+    blocks = [VisionBlock(0, slot, 1, 8, 8) for slot in range(100, length - 100, 4096)]
+    positions, _ = sequence_index(blocks, None, (1, length), [CircleGeometry(), MRopeGeometry()])
+    text = torch.ones(length, dtype=torch.bool)
+    for block in blocks:
+        text[block.slot : block.slot + block.length] = False
+    steps = positions[:, 0, text].double().diff(dim=-1)
+    after_text = (text[1:] & text[:-1])[text[:-1]]
+    assert (steps[:, after_text[: steps.shape[1]]] - 1).abs().max() <= 2**-6
+
+
+@given(st.data())
+def test_any_mix_of_blocks_follows_the_rule(data):
+    """Text counts up by one; a block starts behind the largest index so far; text goes on behind the block."""
+    geometry = data.draw(st.sampled_from([CircleGeometry(), CircleGeometry(dff_rate=0.3), MRopeGeometry()]))
+    parts = data.draw(
+        st.lists(st.one_of(st.integers(0, 5), st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5))))
+    )
+    blocks, slot, expected, largest = [], 0, [], -1.0
+    for part in parts:
+        if isinstance(part, int):
+            expected += [torch.arange(part).double().expand(3, -1) + largest + 1]
+            slot += part
+            largest += part
+        else:
+            block = VisionBlock(0, slot, *part, interval=1.5)
+            blocks.append(block)
+            expected.append(block.index(geometry) + largest + 1)
+            slot += block.length
+            largest = expected[-1].max().item()
+    positions, next_index = sequence_index(blocks, None, (1, slot), [geometry])
+    if slot:
+        torch.testing.assert_close(positions[:, 0], torch.cat(expected, 1).float(), atol=1e-4, rtol=0)
+    assert next_index.item() == pytest.approx(largest + 1, abs=1e-6)

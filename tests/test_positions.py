@@ -1,0 +1,216 @@
+"""What `get_rope_index` returns and what reaches the layers."""
+
+import pytest
+import torch
+from circle_rope_imp import circle_index
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLModel_CircleRoPE_V2, split_position_rows
+from models import (
+    IMAGE,
+    VIDEO,
+    config_arguments,
+    for_stock,
+    golden,
+    image_batch,
+    make_model,
+    pad,
+    picture,
+    text,
+    video_batch,
+)
+
+GOLDEN = golden()
+
+
+def index(model, inputs):
+    keys = ("input_ids", "image_grid_thw", "video_grid_thw", "second_per_grid_ts", "attention_mask")
+    return model.model.get_rope_index(**{key: inputs[key] for key in keys if key in inputs})
+
+
+@pytest.fixture(scope="module")
+def age(stock):
+    return make_model(stock, {"AGE_mode": "strategy_4"})
+
+
+@pytest.fixture(scope="module")
+def mrope(stock):
+    return make_model(stock, {"AGE_mode": ["mrope"] * 4})
+
+
+@pytest.mark.parametrize("sequence", GOLDEN["sequences"], ids=lambda sequence: sequence["name"])
+def test_the_model_equals_the_reference(sequence):
+    arguments = config_arguments()
+    arguments["text_config"]["vocab_size"] = 151936
+    tokens = GOLDEN["tokens"]
+    arguments |= {"image_token_id": tokens["image"], "video_token_id": tokens["video"]}
+    block = {**sequence["circle_rope"], "AGE_mode": "strategy_2"}
+    config = Qwen2_5_VLConfig_CircleRoPE_V2(circle_rope=block, **arguments)
+    with torch.device("meta"):
+        model = Qwen2_5_VLModel_CircleRoPE_V2(config)
+    mask = torch.tensor(sequence["attention_mask"])
+    positions, deltas = model.get_rope_index(
+        torch.tensor(sequence["input_ids"]), torch.tensor(sequence["image_grid_thw"]), attention_mask=mask
+    )
+    expected = torch.cat([torch.tensor(sequence[name]).float().transpose(0, 1) for name in ("circle", "grid")])
+    torch.testing.assert_close(positions[:, mask.bool()], expected[:, mask.bool()], atol=1e-4, rtol=0)
+    expected = torch.tensor([sequence["circle_delta"], sequence["grid_delta"]]).T
+    torch.testing.assert_close(deltas, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_mrope_rows_equal_stock_for_images(stock, mrope, side):
+    inputs = image_batch(side)
+    positions, _ = index(mrope, inputs)
+    wanted = for_stock({key: value for key, value in inputs.items() if key != "pixel_values"}, stock)
+    expected, _ = stock.model.get_rope_index(**wanted)
+    real = inputs["attention_mask"].bool()
+    assert torch.equal(positions[:, real], expected[:, real].float())
+
+
+@pytest.mark.parametrize("seconds", [0.25, 0.7, 1.0, 2.0])
+def test_video_rows_follow_the_trained_rule(age, seconds):
+    inputs = video_batch()
+    inputs["second_per_grid_ts"] = torch.tensor([seconds])
+    positions, deltas = index(age, inputs)
+    is_video = (inputs["input_ids"] == VIDEO) & inputs["attention_mask"].bool()
+    start = positions[3:, is_video].min()
+    times = [int(frame * 2 * seconds) for frame in range(3)]
+    assert (positions[3, is_video] - start).view(3, 6)[:, 0].tolist() == times
+    # Text goes on behind the largest of all rows, whichever row that is.
+    first_text = is_video[0].nonzero()[-1] + 1
+    assert positions[3:, 0, first_text].flatten().tolist() == [start + max(times[-1], 2) + 1] * 3
+    ring = positions[:3, is_video].view(3, 3, 6)
+    torch.testing.assert_close(ring - ring[:, :1], torch.tensor(times).view(1, 3, 1).expand(3, 3, 6) * 1.0)
+
+
+def test_seconds_may_come_as_a_list(age):
+    inputs = video_batch()
+    expected, _ = index(age, inputs)
+    inputs["second_per_grid_ts"] = [0.7]
+    assert torch.equal(index(age, inputs)[0], expected)
+
+
+def test_a_video_of_one_frame_is_an_image(age):
+    parts = text(4), text(5)
+    as_image = pad([parts[0] + picture([1, 4, 6]) + parts[1]])["input_ids"]
+    as_video = as_image.where(as_image != IMAGE, VIDEO)
+    grid = torch.tensor([[1, 4, 6]])
+    assert torch.equal(
+        age.model.get_rope_index(as_image, image_grid_thw=grid)[0],
+        age.model.get_rope_index(as_video, video_grid_thw=grid)[0],
+    )
+
+
+def test_images_and_videos_mix_in_one_sample(age):
+    ids = pad([text(3) + picture([2, 4, 4], VIDEO) + text(2) + picture([1, 4, 4]) + text(2)])["input_ids"]
+    positions, deltas = age.model.get_rope_index(ids, torch.tensor([[1, 4, 4]]), torch.tensor([[2, 4, 4]]))
+    ring = positions[:3, ids == IMAGE]
+    start = positions[0, 0, (ids[0] == IMAGE).nonzero()[0, 0] - 1] + 1
+    torch.testing.assert_close(ring - start, circle_index(2, 2), atol=1e-5, rtol=0)
+    assert deltas.shape == (1, 2) and deltas.dtype == torch.float32
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), max_size=3), st.sampled_from(["left", "right"]))
+def test_neither_batch_nor_padding_changes_positions(shapes, side):
+    model = _age_on_meta()
+    grids = [[1, 2 * h, 2 * w] for h, w in shapes]
+    long = [token for grid in grids for token in text(3) + picture(grid)] + text(30)
+    short = text(4) + picture([1, 4, 4]) + text(2)
+    batch = pad([long, short], side)
+    positions, deltas = model.get_rope_index(
+        batch["input_ids"], torch.tensor([*grids, [1, 4, 4]]), attention_mask=batch["attention_mask"]
+    )
+    alone, delta = model.get_rope_index(torch.tensor([short]), torch.tensor([[1, 4, 4]]))
+    real = batch["attention_mask"][1].bool()
+    assert torch.equal(positions[:, 1, real], alone[:, 0])
+    # The first free index does not depend on the padding.
+    torch.testing.assert_close(deltas[1] + len(real), delta[0] + len(short))
+
+
+def _age_on_meta():
+    with torch.device("meta"):
+        return Qwen2_5_VLModel_CircleRoPE_V2(
+            Qwen2_5_VLConfig_CircleRoPE_V2(circle_rope={"AGE_mode": "strategy_4"}, **config_arguments())
+        )
+
+
+def test_text_counts_up_without_pads(age):
+    batch = pad([text(5), text(9)])
+    positions, deltas = age.model.get_rope_index(batch["input_ids"], attention_mask=batch["attention_mask"])
+    assert positions.shape == (6, 2, 9) and positions.dtype == torch.float32
+    assert positions[:, 0, 4:].unique(dim=0).tolist() == [[0, 1, 2, 3, 4]]
+    assert deltas.tolist() == [[-4, -4], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    "grids, message",
+    [
+        ([[1, 4, 8]], "sample 0 has 6 image placeholder tokens where row 0 of image_grid_thw.*needs 8"),
+        ([[1, 4, 4], [1, 2, 2]], "sample 0 has 1 image placeholder tokens left when all 2 rows"),
+        ([[1, 4, 6], [1, 4, 4]], "image_grid_thw has 2 rows, but the 1 samples hold placeholder tokens for only 1"),
+        ([], "sample 0 has 6 image placeholder tokens left when all 0 rows"),
+    ],
+)
+def test_placeholders_that_do_not_fit_the_grids_are_refused(age, grids, message):
+    ids = pad([text(3) + picture([1, 4, 6]) + text(2)])["input_ids"]
+    with pytest.raises(ValueError, match=message):
+        age.model.get_rope_index(ids, torch.tensor(grids, dtype=torch.long).view(-1, 3))
+
+
+def test_the_sample_that_does_not_fit_is_named(age):
+    batch = pad([text(3) + picture([1, 4, 6]), text(5) + picture([1, 4, 4])])
+    with pytest.raises(ValueError, match="sample 1 has 4 .* needs 9"):
+        age.model.get_rope_index(
+            batch["input_ids"], torch.tensor([[1, 4, 6], [1, 6, 6]]), attention_mask=batch["attention_mask"]
+        )
+
+
+def test_placeholders_without_pictures_are_refused(age):
+    with pytest.raises(ValueError, match="6 image placeholder tokens"):
+        age(input_ids=pad([text(3) + picture([1, 4, 6])])["input_ids"])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_positions_are_refused(age, dtype):
+    inputs = image_batch()
+    positions, _ = index(age, inputs)
+    with pytest.raises(ValueError, match="cast_forward_inputs"):
+        age(**inputs, position_ids=positions.to(dtype))
+
+
+@pytest.mark.parametrize("geometries, rows", [(1, 5), (1, 6), (2, 5), (2, 8)])
+def test_another_number_of_rows_is_refused(geometries, rows):
+    with pytest.raises(ValueError, match=r"position_ids has the shape \(\d, 2, 9\)"):
+        split_position_rows(torch.zeros(rows, 2, 9), geometries)
+
+
+@pytest.mark.parametrize("shape", [(2, 9), (3, 2, 9), (4, 2, 9), (6, 2, 9), (7, 2, 9)])
+def test_every_documented_layout_is_understood(shape):
+    positions = torch.arange(9).expand(shape)
+    text_row, rows = split_position_rows(positions, 2)
+    assert rows.shape == (6, 2, 9) and rows.dtype == torch.float32
+    assert (text_row is not None) == (shape[0] in (4, 7))
+    assert text_row is None or text_row.dtype == torch.int64
+
+
+@pytest.mark.parametrize("mode", ["strategy_2", "strategy_3", "strategy_4"])
+def test_every_layer_gets_the_cos_sin_of_its_own_geometry(stock, mode):
+    model = make_model(stock, {"AGE_mode": mode})
+    inputs = image_batch()
+    seen = {}
+    for number, layer in enumerate(model.model.language_model.layers):
+        layer.self_attn.register_forward_pre_hook(
+            lambda _, args, kwargs, number=number: seen.update({number: kwargs["position_embeddings"]}),
+            with_kwargs=True,
+        )
+    with torch.no_grad():
+        model(**inputs)
+    positions, _ = index(model, inputs)
+    hidden = torch.zeros(1)
+    for number, name in enumerate(model.config.schedule):
+        rows = positions[:3] if name == "circle" else positions[3:]
+        for part, expected in zip(seen[number], model.model.language_model.rotary_emb(hidden, rows)):
+            assert torch.equal(part, expected)
