@@ -170,6 +170,13 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
     config_class = Qwen2_5_VLConfig_CircleRoPE_V2
     _auto_class = "AutoModel"
     _supports_flex_attn = True
+    if getattr(upstream.Qwen2_5_VLModel, "_checkpoint_conversion_mapping", None):
+        # Upstream's own knows the older layout of names only.
+        _checkpoint_conversion_mapping = {
+            "^model.visual": "visual",
+            "^model.language_model": "language_model",
+            r"^model(?!\.(language_model|visual))": "language_model",
+        }
 
     def __new__(cls, config=None, *args, **kwargs):
         if cls is Qwen2_5_VLModel_CircleRoPE_V2 and config is not None and "mrope" in config.geometries:
@@ -542,13 +549,13 @@ def _register_key_renaming():
 
     Releases that look renamings up by class do not apply them to custom code unless it registers its own.
     """
+    stock = upstream.Qwen2_5_VLForConditionalGeneration.__name__
     for cls in (
+        Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
         Qwen2_5_VLModel_CircleRoPE_V2,
         Qwen2_5_VLModel_AGE_V2,
-        Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
     ):
-        stock = next(base for base in cls.__mro__ if base.__module__ == upstream.__name__)
-        mapping = get_checkpoint_conversion_mapping(stock.__name__)
+        mapping = get_checkpoint_conversion_mapping(stock)
         if mapping is not None:
             register_checkpoint_conversion_mapping(cls.__name__, mapping, overwrite=True)
 

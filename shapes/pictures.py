@@ -42,10 +42,10 @@ class Thing:
     cell: int
 
 
-def make_scene(rng: random.Random, held_out: bool) -> tuple[Thing, ...]:
-    """A random scene of two to four things, of the training part or of the held-out part."""
+def make_scene(rng: random.Random, held_out: bool, fewest: int = 2, most: int = 4) -> tuple[Thing, ...]:
+    """A random scene of `fewest` to `most` things, of the training part or of the held-out part."""
     while True:
-        count = rng.randint(2, 4)
+        count = rng.randint(fewest, most)
         scene = tuple(
             Thing(shape, colour, cell)
             for shape, colour, cell in zip(

@@ -38,11 +38,11 @@ def conversation(questions: list[tuple[str, str]]) -> list[dict]:
     return messages
 
 
-def make_batch(processor, rng: random.Random, size: int, questions_per_picture: int) -> dict:
+def make_batch(processor, rng: random.Random, size: int, questions_per_picture: int, most_things: int = 4) -> dict:
     """A batch of training samples; only the assistant's turns are learned."""
     texts, pictures = [], []
     for _ in range(size):
-        scene = make_scene(rng, held_out=False)
+        scene = make_scene(rng, held_out=False, fewest=min(2, most_things), most=most_things)
         pictures.append(draw(scene, rng))
         messages = conversation(make_questions(scene, rng, questions_per_picture))
         texts.append(processor.apply_chat_template(messages, tokenize=False))
@@ -70,7 +70,7 @@ def main():
     parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--questions", type=int, default=6, help="questions per picture")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--circle-rope",
@@ -97,7 +97,9 @@ def main():
     model.train()
     began = time.monotonic()
     for step in range(1, args.steps + 1):
-        batch = make_batch(processor, rng, args.batch_size, args.questions).to(args.device)
+        # Pictures of a single thing first: which word belongs to which picture is learned soonest there.
+        most_things = min(4, 1 + 8 * step // args.steps)
+        batch = make_batch(processor, rng, args.batch_size, args.questions, most_things).to(args.device)
         batch.pop("mm_token_type_ids", None)
         loss = model(**batch).loss
         optimizer.zero_grad()

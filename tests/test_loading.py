@@ -1,0 +1,246 @@
+"""Loading and saving: every layout of tensor names, every Auto class, Circle-RoPE V1, and nothing missing or left over."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from configuration_qwen2_5_vl_circle_rope import AUTO_MAP, Qwen2_5_VLConfig_CircleRoPE_V2
+from conversion.convert import OLD_LAYOUT, convert, new_name
+from modeling_qwen2_5_vl_circle_rope import (
+    Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
+    Qwen2_5_VLModel_AGE_V2,
+    Qwen2_5_VLModel_CircleRoPE_V2,
+)
+from models import ROOT, AutoModelForVision, for_stock, make_config, make_stock, one_image
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    Qwen2_5_VLModel,
+)
+
+BLOCK = {"radius": 6, "alpha": 0.25, "AGE_mode": "strategy_4"}
+
+
+def old_name(name):
+    """The inverse of the renaming: `model.visual.x` is `visual.x` in official checkpoints."""
+    return name.removeprefix("model.") if name.startswith("model.visual.") else name.replace(".language_model", "")
+
+
+def write(directory, layout, sharded, source):
+    """A copy of the checkpoint in `source` with the given layout of names, in one file or in several."""
+    shutil.copytree(source, directory, dirs_exist_ok=True)
+    state = {new_name(name): tensor for name, tensor in read(source).items()}
+    if layout == "old":
+        state = {old_name(name): tensor for name, tensor in state.items()}
+    for file in directory.glob("*.safetensors*"):
+        file.unlink()
+    if not sharded:
+        save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
+        return directory
+    names, weight_map = sorted(state), {}
+    for number in range(3):
+        shard = f"model-0000{number + 1}-of-00003.safetensors"
+        part = {name: state[name] for name in names[number::3]}
+        save_file(part, directory / shard, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, shard)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    return directory
+
+
+def read(directory):
+    state = {}
+    for file in sorted(Path(directory).glob("*.safetensors")):
+        state |= load_file(file)
+    return state
+
+
+def load(cls, directory, **kwargs):
+    """Load, and fail on any tensor that is missing, left over or of another shape."""
+    model, info = cls.from_pretrained(directory, output_loading_info=True, **kwargs)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    return model.eval()
+
+
+def assert_weights(model, state):
+    wanted = {new_name(name): tensor for name, tensor in state.items()}
+    own = model.state_dict()
+    assert own.keys() == wanted.keys()
+    assert all(torch.equal(own[name], wanted[name]) for name in own)
+
+
+# Checkpoints that other releases saved, one directory each, where the test command made them.
+SAVED_BY_OTHERS = sorted(Path(os.environ["STOCK_CHECKPOINTS"]).iterdir()) if "STOCK_CHECKPOINTS" in os.environ else []
+
+
+@pytest.fixture(params=[None, *SAVED_BY_OTHERS], ids=lambda path: path.name if path else "this release")
+def saved(request, base_dir):
+    return request.param or base_dir
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["single file", "sharded"])
+@pytest.mark.parametrize("layout", ["old", "new"])
+def test_official_checkpoints_load_by_hand(saved, tmp_path, layout, sharded):
+    directory = write(tmp_path / "official", layout, sharded, saved)
+    config = Qwen2_5_VLConfig_CircleRoPE_V2.from_pretrained(directory)
+    config.circle_rope = BLOCK
+    model = load(Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, directory, config=config)
+    assert type(model.model) is Qwen2_5_VLModel_AGE_V2 and model.model.geometries[0].radius == 6
+    assert_weights(model, read(directory))
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["single file", "sharded"])
+@pytest.mark.parametrize("layout", ["old", "new"])
+def test_converted_checkpoints_load_through_every_auto_class(saved, tmp_path, layout, sharded):
+    directory = write(tmp_path / "official", layout, sharded, saved)
+    output = tmp_path / "converted"
+    convert(directory, output, BLOCK)
+    for cls in (AutoModelForVision, AutoModelForImageTextToText, AutoModelForCausalLM):
+        model = load(cls, output, trust_remote_code=True)
+        assert type(model).__name__ == "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"
+        assert_weights(model, read(directory))
+    assert type(AutoProcessor.from_pretrained(output, trust_remote_code=True)).__name__ == "Qwen2_5_VLProcessor"
+
+
+def test_checkpoints_as_this_release_saves_them_load_unchanged(saved, tmp_path):
+    convert(saved, tmp_path / "converted", BLOCK)
+    model = load(AutoModelForVision, tmp_path / "converted", trust_remote_code=True)
+    inputs = one_image()
+    expected = make_stock()
+    model.config.circle_rope = {"AGE_mode": ["mrope"] * 4}
+    mrope = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(make_config({"AGE_mode": ["mrope"] * 4})).eval()
+    mrope.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(mrope(**inputs).logits, expected(**for_stock(inputs, expected)).logits)
+
+
+@pytest.mark.parametrize("layout", ["old", "new"])
+def test_auto_model_loads_what_stock_loads(base_dir, tmp_path, layout):
+    directory = write(tmp_path / "official", layout, False, base_dir)
+    convert(directory, tmp_path / "converted", {**BLOCK})
+    model, info = AutoModel.from_pretrained(tmp_path / "converted", trust_remote_code=True, output_loading_info=True)
+    assert type(model).__name__ == "Qwen2_5_VLModel_AGE_V2"
+    assert not info["missing_keys"] and not info["mismatched_keys"]
+    assert set(info["unexpected_keys"]) <= {"lm_head.weight"}
+    state = {new_name(name): tensor for name, tensor in read(directory).items()}
+    assert all(torch.equal(tensor, state[f"model.{name}"]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("block", [None, BLOCK], ids=["circle", "age"])
+def test_saved_models_load_again(tmp_path, block):
+    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(make_config(block)).eval()
+    model.save_pretrained(tmp_path / "saved", max_shard_size="100KB")
+    again = load(AutoModelForVision, tmp_path / "saved", trust_remote_code=True)
+    assert again.config.circle_rope == (block or {})
+    inputs = one_image()
+    with torch.no_grad():
+        assert torch.equal(again(**inputs).logits, model(**inputs).logits)
+    again.save_pretrained(tmp_path / "again")
+    third = load(AutoModelForVision, tmp_path / "again", trust_remote_code=True)
+    assert third.config.circle_rope == (block or {})
+    assert (tmp_path / "again" / "circle_rope_imp.py").exists()
+
+
+def test_saved_checkpoints_keep_the_official_names(tmp_path):
+    """Other engines know those."""
+    Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(make_config()).save_pretrained(tmp_path / "ours")
+    make_stock().save_pretrained(tmp_path / "stock")
+    assert read(tmp_path / "ours").keys() == read(tmp_path / "stock").keys()
+
+
+@pytest.mark.parametrize("cls", [Qwen2_5_VLModel_CircleRoPE_V2, Qwen2_5_VLModel_AGE_V2])
+def test_the_headless_model_saves_and_loads(tmp_path, cls):
+    model = cls(make_config(BLOCK if cls is Qwen2_5_VLModel_AGE_V2 else None))
+    model.save_pretrained(tmp_path)
+    again = load(AutoModel, tmp_path, trust_remote_code=True)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values()))
+
+
+def test_a_block_can_be_given_when_loading(base_dir, tmp_path):
+    convert(base_dir, tmp_path / "converted", BLOCK)
+    model = load(AutoModelForVision, tmp_path / "converted", trust_remote_code=True, circle_rope={"radius": 3})
+    assert model.model.geometries[0].radius == 3 and len(model.model.geometries) == 1
+
+
+def v1_config(base_dir, block, model_type):
+    """A flat config.json as V1 and transformers 4.49 wrote it."""
+    config = make_config().to_dict()
+    arguments = {"image_token_id": 190, "video_token_id": 191, "vision_start_token_id": 192, "vision_end_token_id": 193}
+    from models import config_arguments
+
+    text = config_arguments()["text_config"]
+    return {
+        **text,
+        **arguments,
+        "architectures": ["Qwen2_5_VLForConditionalGeneration_CircleRoPE"],
+        "model_type": model_type,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+        "vision_config": {
+            key: value
+            for key, value in config["vision_config"].items()
+            if key in config_arguments()["vision_config"] or key == "spatial_merge_size"
+        },
+        "circle_rope": block,
+    }
+
+
+@pytest.fixture(params=["qwen2_5_vl_circle_rope", "qwen2_5_vl"])
+def v1_dir(request, base_dir, tmp_path):
+    directory = write(tmp_path / "v1", "old", False, base_dir)
+    config = v1_config(base_dir, {"radius": 10, "alpha": 0.5, "AGE_mode": "strategy_4"}, request.param)
+    (directory / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+def test_v1_checkpoints_load_with_v1s_defaults(v1_dir):
+    model = load(Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, v1_dir)
+    assert model.config.circle_rope == {
+        "move_to_origin": False,
+        "radius": 10,
+        "alpha": 0.5,
+        "AGE_mode": "strategy_4",
+    }
+    assert_weights(model, read(v1_dir))
+
+
+def test_v1_checkpoints_convert(v1_dir, tmp_path):
+    convert(v1_dir, tmp_path / "converted", {})
+    model = load(AutoModelForVision, tmp_path / "converted", trust_remote_code=True)
+    assert model.config.circle_rope["move_to_origin"] is False
+    assert model.config.text_config.num_hidden_layers == 4
+    assert_weights(model, read(v1_dir))
+
+
+@pytest.mark.parametrize("key", ["radius", "alpha"])
+def test_v1_configs_without_radius_or_alpha_are_refused(v1_dir, key):
+    config = json.loads((v1_dir / "config.json").read_text())
+    del config["circle_rope"][key]
+    (v1_dir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"no {key} .*-1"):
+        Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(v1_dir)
+
+
+def test_the_root_loads_as_a_repository():
+    config = AutoConfig.from_pretrained(ROOT, trust_remote_code=True)
+    assert config.auto_map == AUTO_MAP
+    assert config.schedule == ("circle", "mrope") * 18
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config, trust_remote_code=True)
+    assert model.model.language_model.layers[0].self_attn.q_proj.weight.shape == (2048, 2048)
+
+
+def test_stock_classes_stay_as_they_are(stock):
+    """Importing the repo changes nothing for the stock classes."""
+    assert type(stock.model) is Qwen2_5_VLModel
+    assert transformers.Qwen2_5_VLConfig.model_type == "qwen2_5_vl"
+    assert dict(OLD_LAYOUT).keys() == {"^visual", r"^model(?!\.(language_model|visual))"}
