@@ -173,9 +173,9 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
     if getattr(upstream.Qwen2_5_VLModel, "_checkpoint_conversion_mapping", None):
         # Upstream's own knows the older layout of names only.
         _checkpoint_conversion_mapping = {
-            "^model.visual": "visual",
-            "^model.language_model": "language_model",
             r"^model(?!\.(language_model|visual))": "language_model",
+            "^model.language_model": "language_model",
+            "^model.visual": "visual",
         }
 
     def __new__(cls, config=None, *args, **kwargs):

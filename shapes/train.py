@@ -67,10 +67,10 @@ def answers_only(input_ids: torch.Tensor, tokenizer) -> torch.Tensor:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, required=True, help="where the checkpoint goes")
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--questions", type=int, default=6, help="questions per picture")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--circle-rope",
@@ -98,7 +98,7 @@ def main():
     began = time.monotonic()
     for step in range(1, args.steps + 1):
         # Pictures of a single thing first: which word belongs to which picture is learned soonest there.
-        most_things = min(4, 1 + 8 * step // args.steps)
+        most_things = min(4, 1 + 10 * step // args.steps)
         batch = make_batch(processor, rng, args.batch_size, args.questions, most_things).to(args.device)
         batch.pop("mm_token_type_ids", None)
         loss = model(**batch).loss
