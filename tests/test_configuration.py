@@ -56,7 +56,7 @@ def test_no_block_means_the_defaults(block):
         ({"radius": 10, "circle_r": 5}, "radius 10 and circle_r 5"),
         ({"alpha": 1.5}, "'alpha'.*1.5.*0 to 1"),
         ({"alpha": "0.5"}, "'alpha'.*'0.5'"),
-        ({"method": "square"}, "'method'.*\"circle\" or \"no_circle\""),
+        ({"method": "square"}, '\'method\'.*"circle" or "no_circle"'),
         ({"move_to_origin": 1}, "'move_to_origin'.*true or false"),
         ({"move_to_positive": True}, "'move_to_positive'.*True"),
         ({"move_to_positive": "5"}, "'move_to_positive'.*'5'"),

@@ -174,7 +174,12 @@ def test_a_block_can_be_given_when_loading(base_dir, tmp_path):
 def v1_config(base_dir, block, model_type):
     """A flat config.json as V1 and transformers 4.49 wrote it."""
     config = make_config().to_dict()
-    arguments = {"image_token_id": 190, "video_token_id": 191, "vision_start_token_id": 192, "vision_end_token_id": 193}
+    arguments = {
+        "image_token_id": 190,
+        "video_token_id": 191,
+        "vision_start_token_id": 192,
+        "vision_end_token_id": 193,
+    }
     from models import config_arguments
 
     text = config_arguments()["text_config"]

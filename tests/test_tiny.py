@@ -1,0 +1,167 @@
+"""The tiny checkpoint: it answers, through the processor, the pipeline and the example's command."""
+
+import random
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from evaluate import ask, load
+from models import ROOT
+from pictures import COLOURS, PLACES, draw, is_held_out, make_questions, make_scene
+from transformers import pipeline
+
+TINY = ROOT / "tiny"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load(str(TINY))
+
+
+def held_out(count, seed):
+    rng = random.Random(seed)
+    scenes = [make_scene(rng, held_out=True) for _ in range(count)]
+    return scenes, [draw(scene, rng) for scene in scenes], rng
+
+
+def test_it_answers_about_pictures_it_never_saw(tiny):
+    scenes, pictures, rng = held_out(100, seed=99)
+    questions, answers = zip(*(make_questions(scene, rng, 1)[0] for scene in scenes))
+    given = ask(*tiny, pictures, questions)
+    assert sum(a == b for a, b in zip(given, answers)) >= 92
+
+
+def test_held_out_scenes_are_never_drawn_for_training():
+    rng = random.Random(1)
+    assert not any(is_held_out(make_scene(rng, held_out=False, fewest=1)) for _ in range(500))
+
+
+def test_it_fits_a_repository():
+    files = [path for path in TINY.iterdir() if not path.is_symlink()]
+    assert sum(path.stat().st_size for path in files) <= 12e6
+    assert not any(path.suffix in {".bin", ".pt", ".pkl"} for path in files)
+
+
+def test_its_code_is_the_roots():
+    for name in (
+        "circle_rope_imp.py",
+        "configuration_qwen2_5_vl_circle_rope.py",
+        "modeling_qwen2_5_vl_circle_rope.py",
+    ):
+        assert (TINY / name).resolve() == ROOT / name
+
+
+def test_the_chat_template_is_qwens(tiny):
+    processor = tiny[1]
+    conversation = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Where?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "left"}]},
+        {"role": "user", "content": "And now?"},
+    ]
+    assert processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True) == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Where?<|im_end|>\n"
+        "<|im_start|>assistant\nleft<|im_end|>\n"
+        "<|im_start|>user\nAnd now?<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_tokens_round_trip(tiny):
+    tokenizer = tiny[1].tokenizer
+    for words in ("Where is the red circle?", "Wo ist der Kreis? 圆在哪里？", "  two  spaces\n\n"):
+        assert tokenizer.decode(tokenizer(words)["input_ids"]) == words
+
+
+@torch.no_grad()
+def test_cached_answers_equal_the_full_forward(tiny):
+    """Real pictures through the real processor, in a left-padded batch."""
+    model, processor = tiny
+    _, pictures, _ = held_out(3, seed=5)
+    texts = [
+        processor.apply_chat_template(
+            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        for question in ("How many shapes are there?", "What is at the top left?", "Where is the red circle?")
+    ]
+    inputs = processor(text=texts, images=pictures, padding=True, return_tensors="pt")
+    options = {"output_logits": True, "return_dict_in_generate": True, "do_sample": False}
+    result = model.generate(**inputs, max_new_tokens=4, min_new_tokens=4, **options)
+    mask = torch.cat([inputs["attention_mask"], torch.ones(3, 4, dtype=torch.long)], 1)
+    inputs.pop("mm_token_type_ids", None)
+    logits = model(**{**inputs, "input_ids": result.sequences, "attention_mask": mask}).logits
+    for step, given in enumerate(result.logits):
+        column = inputs["input_ids"].shape[1] - 1 + step
+        torch.testing.assert_close(given, logits[:, column], atol=1e-4, rtol=0)
+
+
+def test_the_pipeline_answers(tiny):
+    model, processor = tiny
+    answering = pipeline("image-text-to-text", model=model, processor=processor)
+    scenes, pictures, _ = held_out(1, seed=3)
+    message = {
+        "role": "user",
+        "content": [{"type": "image", "image": pictures[0]}, {"type": "text", "text": "How many shapes are there?"}],
+    }
+    result = answering(text=[message], max_new_tokens=8, return_full_text=False)
+    assert result[0]["generated_text"] == str(len(scenes[0]))
+
+
+def test_the_pipeline_loads_by_itself():
+    answering = pipeline("image-text-to-text", model=str(TINY), trust_remote_code=True)
+    assert type(answering.model).__name__ == "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"
+
+
+@torch.no_grad()
+def test_a_conversation_goes_on_over_its_cache(tiny):
+    model, processor = tiny
+    scenes, pictures, rng = held_out(1, seed=8)
+    messages, cache, answers = [], None, []
+    for number, (question, _) in enumerate(make_questions(scenes[0], rng, 3)):
+        content = ([{"type": "image"}] if number == 0 else []) + [{"type": "text", "text": question}]
+        messages.append({"role": "user", "content": content})
+        text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        inputs = processor(text=[text], images=pictures, return_tensors="pt")
+        fresh = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+        cached = model.generate(
+            **inputs, max_new_tokens=12, do_sample=False, past_key_values=cache, return_dict_in_generate=True
+        )
+        assert torch.equal(cached.sequences, fresh)
+        cache = cached.past_key_values
+        answer = processor.decode(fresh[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        answers.append(answer)
+    assert all(answers)
+
+
+def run_example(*arguments):
+    command = [sys.executable, str(ROOT / "examples" / "ask.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_example_answers_and_prints_distances():
+    result = run_example()
+    assert result.returncode == 0, result.stderr
+    assert any(place in result.stdout for place in PLACES)
+    mrope, circle = (
+        float(re.search(rf"^ +{name} +([\d.]+)$", result.stdout, re.M)[1]) for name in ("M-RoPE", "Circle-RoPE")
+    )
+    assert circle < 1e-4 < mrope
+
+
+def test_the_example_takes_a_picture_and_a_question(tmp_path):
+    scenes, pictures, _ = held_out(1, seed=11)
+    pictures[0].save(tmp_path / "picture.png")
+    thing = scenes[0][0]
+    result = run_example("--image", tmp_path / "picture.png", "--question", f"What colour is the {thing.shape}?")
+    assert any(colour in result.stdout for colour in COLOURS)
+
+
+@pytest.mark.parametrize("arguments", [("--image", "absent.png"), ("--image", __file__), ("--model", "absent/model")])
+def test_the_example_refuses_what_it_cannot_read(arguments):
+    result = run_example(*arguments)
+    assert result.returncode != 0
+    assert "error: " in result.stderr and "Traceback" not in result.stderr
