@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 import transformers
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 ROOT = Path(__file__).resolve().parent.parent
 AutoModelForVision = getattr(transformers, "AutoModelForVision2Seq", None) or transformers.AutoModelForImageTextToText

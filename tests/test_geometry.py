@@ -2,6 +2,10 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from models import golden
+
 from circle_rope_imp import (
     CircleGeometry,
     MRopeGeometry,
@@ -12,9 +16,6 @@ from circle_rope_imp import (
     per_token_distance,
     sequence_index,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from models import golden
 
 GOLDEN = golden()
 SIDES = st.integers(1, 64)

@@ -1,4 +1,4 @@
-"""Loading and saving: every layout of tensor names, every Auto class, Circle-RoPE V1, and nothing missing or left over."""
+"""Loading and saving: each layout of tensor names, each Auto class, Circle-RoPE V1, nothing missing or left over."""
 
 import json
 import os
@@ -8,13 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from configuration_qwen2_5_vl_circle_rope import AUTO_MAP, Qwen2_5_VLConfig_CircleRoPE_V2
-from conversion.convert import OLD_LAYOUT, convert, new_name
-from modeling_qwen2_5_vl_circle_rope import (
-    Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
-    Qwen2_5_VLModel_AGE_V2,
-    Qwen2_5_VLModel_CircleRoPE_V2,
-)
 from models import ROOT, AutoModelForVision, for_stock, make_config, make_stock, one_image
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -24,6 +17,14 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     Qwen2_5_VLModel,
+)
+
+from configuration_qwen2_5_vl_circle_rope import AUTO_MAP, Qwen2_5_VLConfig_CircleRoPE_V2
+from conversion.convert import OLD_LAYOUT, convert, new_name
+from modeling_qwen2_5_vl_circle_rope import (
+    Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
+    Qwen2_5_VLModel_AGE_V2,
+    Qwen2_5_VLModel_CircleRoPE_V2,
 )
 
 BLOCK = {"radius": 6, "alpha": 0.25, "AGE_mode": "strategy_4"}

@@ -2,11 +2,8 @@
 
 import pytest
 import torch
-from circle_rope_imp import circle_index
-from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLModel_CircleRoPE_V2, split_position_rows
 from models import (
     IMAGE,
     VIDEO,
@@ -20,6 +17,10 @@ from models import (
     text,
     video_batch,
 )
+
+from circle_rope_imp import circle_index
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLModel_CircleRoPE_V2, split_position_rows
 
 GOLDEN = golden()
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 # hidden_size, intermediate_size, layers, heads, key-value heads, vocabulary, vision intermediate_size, tied
 # (from the published config.json files)
