@@ -330,15 +330,12 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
             image_grid_thw, video_grid_thw, second_per_grid_ts: of the new images and videos alone.
 
         Returns:
-            float32 `(3 * geometries, batch, seq)`, or None for a text-only prefill, whose positions are upstream's.
+            float32 `(3 * geometries, batch, seq)`, or None for a prefill without grids: as upstream, that is all text.
         """
         has_grids = image_grid_thw is not None or video_grid_thw is not None
         if input_ids is None and has_grids:
             input_ids = self._placeholder_ids(inputs_embeds)
-        has_vision = (has_grids and past_length == 0) or (
-            input_ids is not None and not torch.compiler.is_compiling() and self.has_placeholders(input_ids)
-        )
-        if has_vision and (has_grids or past_length == 0):
+        if has_grids and (past_length == 0 or self.has_placeholders(input_ids)):
             position_ids, self.rope_deltas, self._vision_blocks = self._index(
                 input_ids, image_grid_thw, video_grid_thw, second_per_grid_ts, attention_mask, past_length
             )
@@ -370,6 +367,10 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
         if position_ids is not None:
             split_position_rows(position_ids, len(self.geometries))
         else:
+            for pixels, grid_thw in (("pixel_values", image_grid_thw), ("pixel_values_videos", video_grid_thw)):
+                if grid_thw is None and kwargs.get(pixels) is not None:
+                    name = "video_grid_thw" if pixels.endswith("videos") else "image_grid_thw"
+                    raise ValueError(f"{pixels} was given without {name}: pass both, as the processor returns them.")
             past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
             position_ids = self.next_position_ids(
                 input_ids,

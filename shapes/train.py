@@ -116,10 +116,13 @@ def main():
 def save(model, directory: Path):
     """Save the checkpoint; the three modules stay at the repo's root, and the checkpoint links to them."""
     model.generation_config.do_sample = False
-    model.save_pretrained(directory)
     for module in MODULES:
+        # save_pretrained copies the modules, which must not go through a link to their own source.
         (directory / module).unlink(missing_ok=True)
-        if directory.resolve().parent == ROOT:
+    model.save_pretrained(directory)
+    if directory.resolve().parent == ROOT:
+        for module in MODULES:
+            (directory / module).unlink(missing_ok=True)
             (directory / module).symlink_to(Path("..") / module)
 
 

@@ -170,8 +170,24 @@ def test_the_sample_that_does_not_fit_is_named(age):
 
 
 def test_placeholders_without_pictures_are_refused(age):
+    ids = pad([text(3) + picture([1, 4, 6])])["input_ids"]
     with pytest.raises(ValueError, match="6 image placeholder tokens"):
-        age(input_ids=pad([text(3) + picture([1, 4, 6])])["input_ids"])
+        age.model.get_rope_index(ids)
+    with pytest.raises(ValueError, match="6 image placeholder tokens"):
+        age.generate(input_ids=ids, max_new_tokens=2)
+
+
+def test_a_forward_without_any_picture_reads_placeholders_as_text_as_stock_does(age):
+    ids = pad([text(3) + picture([1, 4, 6])])["input_ids"]
+    positions = torch.arange(ids.shape[1]).expand(3, 1, -1)
+    assert torch.equal(age(input_ids=ids).logits, age(input_ids=ids, position_ids=positions).logits)
+
+
+def test_pictures_without_grids_are_refused(age):
+    inputs = image_batch()
+    del inputs["image_grid_thw"]
+    with pytest.raises(ValueError, match="pixel_values was given without image_grid_thw"):
+        age(**inputs)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
