@@ -30,6 +30,16 @@ try:
 except ImportError:  # transformers 4 renames by the class attribute that our classes inherit
     get_checkpoint_conversion_mapping = None
 
+# Official checkpoints, V1 and whatever transformers 5 saves name their tensors by an older layout of the modules.
+OLD_LAYOUT = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))": "model.language_model"}
+
+# The same for the model without its head, whose own names have no `model.` in front.
+HEADLESS_LAYOUT = {
+    r"^model(?!\.(language_model|visual))": "language_model",
+    r"^model.language_model": "language_model",
+    r"^model.visual": "visual",
+}
+
 # Newer releases make the positions of a whole generation up front; older ones ask for them at every step.
 GENERATE_KEEPS_POSITIONS = hasattr(GenerationMixin, "_prepare_position_ids_for_generation")
 
@@ -170,14 +180,6 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
     config_class = Qwen2_5_VLConfig_CircleRoPE_V2
     _auto_class = "AutoModel"
     _supports_flex_attn = True
-    if getattr(upstream.Qwen2_5_VLModel, "_checkpoint_conversion_mapping", None):
-        # Upstream's own knows the older layout of names only.
-        _checkpoint_conversion_mapping = {
-            r"^model(?!\.(language_model|visual))": "language_model",
-            "^model.language_model": "language_model",
-            "^model.visual": "visual",
-        }
-
     def __new__(cls, config=None, *args, **kwargs):
         if cls is Qwen2_5_VLModel_CircleRoPE_V2 and config is not None and "mrope" in config.geometries:
             cls = Qwen2_5_VLModel_AGE_V2
@@ -195,6 +197,12 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
         self.rope_deltas = None
         self._vision_blocks = None  # vision blocks of every sample so far, for image_stride
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """Upstream's `from_pretrained`, which for the model without its head knows one layout of tensor names only."""
+        kwargs.setdefault("key_mapping", HEADLESS_LAYOUT)
+        return super().from_pretrained(*args, **kwargs)
 
     def get_rope_index(
         self,
@@ -546,19 +554,11 @@ def _text_row(input_ids, attention_mask):
 
 
 def _register_key_renaming():
-    """Official checkpoints name their tensors by an older layout; rename them for our classes as for upstream's.
-
-    Releases that look renamings up by class do not apply them to custom code unless it registers its own.
-    """
-    stock = upstream.Qwen2_5_VLForConditionalGeneration.__name__
-    for cls in (
-        Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
-        Qwen2_5_VLModel_CircleRoPE_V2,
-        Qwen2_5_VLModel_AGE_V2,
-    ):
-        mapping = get_checkpoint_conversion_mapping(stock)
-        if mapping is not None:
-            register_checkpoint_conversion_mapping(cls.__name__, mapping, overwrite=True)
+    """Releases that look the renaming of old tensor names up by class do not apply it to custom code by themselves."""
+    mapping = get_checkpoint_conversion_mapping(upstream.Qwen2_5_VLForConditionalGeneration.__name__)
+    if mapping is not None:
+        name = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.__name__
+        register_checkpoint_conversion_mapping(name, mapping, overwrite=True)
 
 
 if get_checkpoint_conversion_mapping is not None:

@@ -22,7 +22,10 @@ from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
     Qwen2_5_VLConfig_CircleRoPE_V2,
     validate_circle_rope,
 )
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: E402
+from modeling_qwen2_5_vl_circle_rope import (  # noqa: E402
+    OLD_LAYOUT,
+    Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
+)
 
 MODULES = (
     "circle_rope_imp.py",
@@ -30,9 +33,6 @@ MODULES = (
     "modeling_qwen2_5_vl_circle_rope.py",
 )
 MODEL_TYPES = ("qwen2_5_vl", V1_MODEL_TYPE, Qwen2_5_VLConfig_CircleRoPE_V2.model_type)
-
-# Official checkpoints, V1 and whatever transformers 5 saves name their tensors by an older layout of the modules.
-OLD_LAYOUT = ((r"^visual", "model.visual"), (r"^model(?!\.(language_model|visual))", "model.language_model"))
 
 
 def default_block() -> dict:
@@ -115,7 +115,7 @@ def check_tensors(tensors: dict[str, Tensor], config: dict, directory: Path) -> 
 
 def new_name(name: str) -> str:
     """The name a tensor has in our classes, given its name in a checkpoint of either layout."""
-    for pattern, replacement in OLD_LAYOUT:
+    for pattern, replacement in OLD_LAYOUT.items():
         name = re.sub(pattern, replacement, name)
     return name
 

@@ -28,40 +28,51 @@ MODULES = (
 )
 
 
-def conversation(questions: list[tuple[str, str]]) -> list[dict]:
-    """A chat in which all questions about one picture are asked one after the other."""
-    messages = []
-    for number, (question, answer) in enumerate(questions):
-        parts = ([{"type": "image"}] if number == 0 else []) + [{"type": "text", "text": question}]
-        messages.append({"role": "user", "content": parts})
-        messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-    return messages
+def make_batch(model, processor, rng: random.Random, size: int, questions_per_picture: int, most_things: int) -> dict:
+    """A batch of pictures, each with several questions that do not see one another; only answers are learned.
 
-
-def make_batch(processor, rng: random.Random, size: int, questions_per_picture: int, most_things: int = 4) -> dict:
-    """A batch of training samples; only the assistant's turns are learned."""
-    texts, pictures = [], []
+    A picture's questions branch off behind it: each attends to the picture and itself, and takes the positions it
+    would have alone. In one conversation, earlier answers would give later ones away without a look at the picture.
+    """
+    prefixes, branches, pictures = [], [], []
     for _ in range(size):
         scene = make_scene(rng, held_out=False, fewest=min(2, most_things), most=most_things)
         pictures.append(draw(scene, rng))
-        messages = conversation(make_questions(scene, rng, questions_per_picture))
-        texts.append(processor.apply_chat_template(messages, tokenize=False))
-    batch = processor(text=texts, images=pictures, padding=True, return_tensors="pt")
-    batch["labels"] = answers_only(batch["input_ids"], processor.tokenizer)
-    return batch
+        for question, answer in make_questions(scene, rng, questions_per_picture):
+            messages = [
+                {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]},
+                {"role": "assistant", "content": [{"type": "text", "text": answer}]},
+            ]
+            text = processor.apply_chat_template(messages, tokenize=False)
+            prefix, vision_end, branch = text.partition("<|vision_end|>")
+            prompt, opening, learned = branch.rpartition("<|im_start|>assistant\n")
+            branches.append([processor.tokenizer.encode(part) for part in (prompt + opening, learned)])
+        prefixes.append(prefix + vision_end)
 
-
-def answers_only(input_ids: torch.Tensor, tokenizer) -> torch.Tensor:
-    """Labels for the assistant's turns, from behind `<|im_start|>assistant\\n` to `<|im_end|>`, and -100 elsewhere."""
-    opening = torch.tensor(tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False))
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    windows = input_ids.unfold(1, len(opening), 1)
+    batch = processor(text=prefixes, images=pictures, return_tensors="pt")
+    picture = {key: batch[key].to(model.device) for key in ("pixel_values", "image_grid_thw")}
+    prefix_ids = batch["input_ids"].to(model.device)
+    position_ids, rope_deltas = model.model.get_rope_index(prefix_ids, picture["image_grid_thw"])
+    length = prefix_ids.shape[1]
+    longest = max(len(prompt) + len(answer) for prompt, answer in branches)
+    input_ids = torch.full((len(branches), longest), processor.tokenizer.pad_token_id)
     labels = torch.full_like(input_ids, -100)
-    for row, start in (windows == opening).all(-1).nonzero().tolist():
-        first = start + len(opening)
-        last = first + (input_ids[row, first:] == end).nonzero()[0, 0]
-        labels[row, first : last + 1] = input_ids[row, first : last + 1]
-    return labels
+    for row, (prompt, answer) in enumerate(branches):
+        input_ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
+        labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
+
+    in_branch = torch.arange(longest, device=model.device).repeat(questions_per_picture)
+    branch_positions = (rope_deltas.T[:, :, None] + length + in_branch).repeat_interleave(3, dim=0)
+    branch_of = torch.arange(questions_per_picture, device=model.device).repeat_interleave(longest)
+    branch_of = torch.cat([branch_of.new_full((length,), -1), branch_of])
+    sees = (branch_of[None, :] == -1) | (branch_of[None, :] == branch_of[:, None])
+    return {
+        **picture,
+        "input_ids": torch.cat([prefix_ids, input_ids.view(size, -1).to(model.device)], dim=1),
+        "labels": torch.cat([torch.full_like(prefix_ids, -100), labels.view(size, -1).to(model.device)], dim=1),
+        "position_ids": torch.cat([position_ids, branch_positions], dim=-1),
+        "attention_mask": sees.tril().expand(size, 1, -1, -1),
+    }
 
 
 def main():
@@ -99,9 +110,7 @@ def main():
     for step in range(1, args.steps + 1):
         # Pictures of a single thing first: which word belongs to which picture is learned soonest there.
         most_things = min(4, 1 + 10 * step // args.steps)
-        batch = make_batch(processor, rng, args.batch_size, args.questions, most_things).to(args.device)
-        batch.pop("mm_token_type_ids", None)
-        loss = model(**batch).loss
+        loss = model(**make_batch(model, processor, rng, args.batch_size, args.questions, most_things)).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -21,7 +21,7 @@ IMAGE, VIDEO, VISION_START = 4, 5, 3
 BATCH, LENGTH = 3, 39
 
 
-class Tester:
+class Model:
     """What the suite asks of a model: small, with an image of one token in every sample."""
 
     batch_size, seq_length, hidden_size = BATCH, LENGTH, 32
@@ -83,21 +83,21 @@ class Stock(suite.ModelTesterMixin, unittest.TestCase):
     _is_composite = True
 
     def setUp(self):
-        self.model_tester = Tester(self, Qwen2_5_VLConfig)
+        self.model_tester = Model(self, Qwen2_5_VLConfig)
 
 
 class CircleRope(Stock):
     all_model_classes = (Qwen2_5_VLModel_CircleRoPE_V2, Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2)
 
     def setUp(self):
-        self.model_tester = Tester(self, Qwen2_5_VLConfig_CircleRoPE_V2)
+        self.model_tester = Model(self, Qwen2_5_VLConfig_CircleRoPE_V2)
 
 
 class AGE(Stock):
     all_model_classes = (Qwen2_5_VLModel_AGE_V2, Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2)
 
     def setUp(self):
-        self.model_tester = Tester(self, Qwen2_5_VLConfig_CircleRoPE_V2, circle_rope={"AGE_mode": "strategy_4"})
+        self.model_tester = Model(self, Qwen2_5_VLConfig_CircleRoPE_V2, circle_rope={"AGE_mode": "strategy_4"})
 
 
 def run(case, name):
@@ -108,12 +108,13 @@ def run(case, name):
 
 @pytest.fixture(scope="module", autouse=True)
 def known_to_the_suite():
-    """The suite decides by a class's name what it can be trained on; give ours the task of the stock class."""
+    """The suite decides by a class's name what it can be trained on; list ours where the stock classes are listed."""
     model_type = Qwen2_5_VLConfig_CircleRoPE_V2.model_type
-    name = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.__name__
-    auto_names.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[model_type] = name
+    with_head, without = auto_names.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, auto_names.MODEL_MAPPING_NAMES
+    with_head[model_type] = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.__name__
+    without[model_type] = (Qwen2_5_VLModel_CircleRoPE_V2.__name__, Qwen2_5_VLModel_AGE_V2.__name__)
     yield
-    del auto_names.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[model_type]
+    del with_head[model_type], without[model_type]
 
 
 @pytest.mark.parametrize("ours", [CircleRope, AGE])
