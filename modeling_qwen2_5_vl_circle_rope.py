@@ -106,14 +106,18 @@ def split_position_rows(
 
 
 class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding):
-    """Upstream's cos/sin, for float positions only.
+    """Upstream's cos/sin, which may leave out integer positions.
 
     Upstream's text model calls it once more with the integer row that its masks use; no layer reads that result, so
-    there is none.
+    within the text model there is none.
     """
 
+    skips_integers = False
+
     def forward(self, x, position_ids):
-        return super().forward(x, position_ids) if position_ids.is_floating_point() else None
+        if self.skips_integers and not position_ids.is_floating_point():
+            return None
+        return super().forward(x, position_ids)
 
 
 def _take_own_geometry(geometry, layer, args, kwargs):
@@ -133,6 +137,7 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
         super().__init__(config)
         self.num_geometries = len(geometries)
         self.rotary_emb = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config=config)
+        self.rotary_emb.skips_integers = True
         for layer, name in zip(self.layers, schedule):
             # A hook, not a subclass: whatever wraps or shards the layers by their class still finds them.
             layer.register_forward_pre_hook(partial(_take_own_geometry, geometries.index(name)), with_kwargs=True)

@@ -1,6 +1,6 @@
 """Generated pictures of coloured shapes, with questions and exact answers.
 
-A scene is a few shapes, each of its own kind and colour, in the cells of a 3 x 3 board. Scenes are split once, by
+A scene is a few shapes, each of its own kind and colour, in the cells of a 2 x 2 board. Scenes are split once, by
 their content, into a training part and a held-out part, so that no training run ever sees a held-out scene.
 """
 
@@ -19,17 +19,7 @@ COLOURS = {
     "purple": (140, 60, 180),
     "black": (20, 20, 20),
 }
-PLACES = (
-    "top left",
-    "top",
-    "top right",
-    "left",
-    "centre",
-    "right",
-    "bottom left",
-    "bottom",
-    "bottom right",
-)
+PLACES = ("top left", "top right", "bottom left", "bottom right")
 HELD_OUT_SHARE = 0.1
 
 
@@ -69,9 +59,9 @@ def draw(scene: tuple[Thing, ...], rng: random.Random, size: int = 112) -> Image
     scale = 4
     picture = Image.new("RGB", (size * scale, size * scale), background)
     pen = ImageDraw.Draw(picture)
-    cell = size * scale / 3
+    cell = size * scale / 2
     for thing in scene:
-        row, column = divmod(thing.cell, 3)
+        row, column = divmod(thing.cell, 2)
         reach = cell * rng.uniform(0.30, 0.42)
         free = cell / 2 - reach
         x = (column + 0.5) * cell + rng.uniform(-free, free)

@@ -78,7 +78,8 @@ def make_batch(model, processor, rng: random.Random, size: int, questions_per_pi
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, required=True, help="where the checkpoint goes")
-    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--steps", type=int, default=1400)
+    parser.add_argument("--start-from", type=Path, help="go on from a checkpoint of this script")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--questions", type=int, default=6, help="questions per picture")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
@@ -96,7 +97,10 @@ def main():
     rng = random.Random(args.seed)
     processor = save_processor(args.output_dir)
     config = Qwen2_5_VLConfig_CircleRoPE_V2(**model_config(processor, args.circle_rope))
-    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config).to(args.device)
+    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config)
+    if args.start_from:
+        model = model.from_pretrained(args.start_from, config=config)
+    model.to(args.device)
     print(f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters", flush=True)
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -108,8 +112,8 @@ def main():
     model.train()
     began = time.monotonic()
     for step in range(1, args.steps + 1):
-        # Pictures of a single thing first: which word belongs to which picture is learned soonest there.
-        most_things = min(4, 1 + 10 * step // args.steps)
+        # Pictures of two things first: what belongs to which is learned soonest there.
+        most_things = 4 if args.start_from else min(4, 2 + 7 * step // args.steps)
         loss = model(**make_batch(model, processor, rng, args.batch_size, args.questions, most_things)).loss
         optimizer.zero_grad()
         loss.backward()
