@@ -185,6 +185,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
     config_class = Qwen2_5_VLConfig_CircleRoPE_V2
     _auto_class = "AutoModel"
     _supports_flex_attn = True
+
     def __new__(cls, config=None, *args, **kwargs):
         if cls is Qwen2_5_VLModel_CircleRoPE_V2 and config is not None and "mrope" in config.geometries:
             cls = Qwen2_5_VLModel_AGE_V2

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-from pictures import COLOURS, PLACES, SHAPES
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+from pictures import COLOURS, PLACES, SHAPES
 
 # Qwen2.5-VL's special tokens, in the order of their ids.
 SPECIAL_TOKENS = [

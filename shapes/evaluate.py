@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 import transformers
-from pictures import draw, make_questions, make_scene
 from transformers import AutoProcessor
+
+from pictures import draw, make_questions, make_scene
 
 ROOT = Path(__file__).resolve().parent.parent
 

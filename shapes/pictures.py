@@ -84,8 +84,8 @@ def _draw_thing(pen, shape, fill, x, y, reach):
         pen.rectangle((x - reach, y - arm, x + reach, y + arm), fill=fill)
 
 
-def make_questions(scene: tuple[Thing, ...], rng: random.Random, count: int) -> list[tuple[str, str]]:
-    """`count` different questions about the scene, in random order, each with its only right answer."""
+def make_questions(scene: tuple[Thing, ...], rng: random.Random, count: int | None = None) -> list[tuple[str, str]]:
+    """`count` different questions about the scene (or all), in random order, each with its only right answer."""
     questions = [("How many shapes are there?", str(len(scene)))]
     for thing in scene:
         questions += [

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import torch
+
 from checkpoint import model_config, save_processor
 from pictures import draw, make_questions, make_scene
 
@@ -28,7 +29,9 @@ MODULES = (
 )
 
 
-def make_batch(model, processor, rng: random.Random, size: int, questions_per_picture: int, most_things: int) -> dict:
+def make_batch(
+    model, processor, rng: random.Random, size: int, questions_per_picture: int, most_things: int, focus: str
+) -> dict:
     """A batch of pictures, each with several questions that do not see one another; only answers are learned.
 
     A picture's questions branch off behind it: each attends to the picture and itself, and takes the positions it
@@ -38,7 +41,8 @@ def make_batch(model, processor, rng: random.Random, size: int, questions_per_pi
     for _ in range(size):
         scene = make_scene(rng, held_out=False, fewest=min(2, most_things), most=most_things)
         pictures.append(draw(scene, rng))
-        for question, answer in make_questions(scene, rng, questions_per_picture):
+        questions = sorted(make_questions(scene, rng), key=lambda pair: not (focus and pair[0].startswith(focus)))
+        for question, answer in questions[:questions_per_picture]:
             messages = [
                 {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]},
                 {"role": "assistant", "content": [{"type": "text", "text": answer}]},
@@ -80,6 +84,7 @@ def main():
     parser.add_argument("--output-dir", type=Path, required=True, help="where the checkpoint goes")
     parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--start-from", type=Path, help="go on from a checkpoint of this script")
+    parser.add_argument("--focus", default="", help="ask the questions that begin so before all others")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--questions", type=int, default=6, help="questions per picture")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
@@ -114,7 +119,8 @@ def main():
     for step in range(1, args.steps + 1):
         # Pictures of two things first: what belongs to which is learned soonest there.
         most_things = 4 if args.start_from else min(4, 2 + 7 * step // args.steps)
-        loss = model(**make_batch(model, processor, rng, args.batch_size, args.questions, most_things)).loss
+        batch = make_batch(model, processor, rng, args.batch_size, args.questions, most_things, args.focus)
+        loss = model(**batch).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -7,10 +7,10 @@ import warnings
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import config_arguments, make_config
 from transformers import AutoConfig
 
 from configuration_qwen2_5_vl_circle_rope import AUTO_MAP, Qwen2_5_VLConfig_CircleRoPE_V2, age_schedule
+from models import config_arguments, make_config
 
 LONG_BLOCK = {
     "circle_r": "auto-2",

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import ROOT, AutoModelForVision, make_stock
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoProcessor, GenerationConfig
+
+from models import ROOT, AutoModelForVision, make_stock
 
 MODULES = ["circle_rope_imp.py", "configuration_qwen2_5_vl_circle_rope.py", "modeling_qwen2_5_vl_circle_rope.py"]
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from models import golden
 
 from circle_rope_imp import (
     CircleGeometry,
@@ -16,6 +15,7 @@ from circle_rope_imp import (
     per_token_distance,
     sequence_index,
 )
+from models import golden
 
 GOLDEN = golden()
 SIDES = st.integers(1, 64)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from models import ROOT, AutoModelForVision, for_stock, make_config, make_stock, one_image
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -26,6 +25,7 @@ from modeling_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLModel_AGE_V2,
     Qwen2_5_VLModel_CircleRoPE_V2,
 )
+from models import ROOT, AutoModelForVision, for_stock, make_config, make_stock, one_image
 
 BLOCK = {"radius": 6, "alpha": 0.25, "AGE_mode": "strategy_4"}
 

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 import torch
+from transformers import pipeline
+
 from evaluate import ask, load
 from models import ROOT
 from pictures import COLOURS, PLACES, draw, is_held_out, make_questions, make_scene
-from transformers import pipeline
 
 TINY = ROOT / "tiny"
 

@@ -5,6 +5,8 @@ import unittest
 import pytest
 import torch
 import transformers.models.auto.modeling_auto as auto_names
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
+
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from modeling_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
@@ -12,7 +14,6 @@ from modeling_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLModel_CircleRoPE_V2,
 )
 from models import ROOT
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
 from upstream_suite import load
 
 suite = load(ROOT / ".cache")

@@ -33,7 +33,9 @@ def fetch(cache: Path) -> Path:
         command += [f"transformers=={transformers.__version__}", "--dest", scratch]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode != 0:
-            raise RuntimeError(f"the sdist of transformers {transformers.__version__} cannot be fetched: {result.stderr}")
+            raise RuntimeError(
+                f"the sdist of transformers {transformers.__version__} cannot be fetched: {result.stderr}"
+            )
         (sdist,) = Path(scratch).glob("*.tar.gz")
         with tarfile.open(sdist) as archive:
             members = [member for member in archive if Path(member.name).parts[1:2] == ("tests",)]
@@ -56,5 +58,7 @@ def load(cache: Path) -> types.ModuleType:
             missing = types.ModuleType(f"{PACKAGE}.{name}")
             setattr(missing, mixin, type(mixin, (), {}))
             sys.modules[missing.__name__] = missing
-            sys.modules.setdefault(f"{PACKAGE}.{name.split('.')[0]}", types.ModuleType(f"{PACKAGE}.{name.split('.')[0]}"))
+            sys.modules.setdefault(
+                f"{PACKAGE}.{name.split('.')[0]}", types.ModuleType(f"{PACKAGE}.{name.split('.')[0]}")
+            )
     return importlib.import_module(f"{PACKAGE}.test_modeling_common")
