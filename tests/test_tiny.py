@@ -11,7 +11,7 @@ from transformers import pipeline
 
 from evaluate import ask, load
 from models import ROOT
-from pictures import COLOURS, PLACES, draw, is_held_out, make_questions, make_scene
+from pictures import draw, is_held_out, make_questions, make_scene
 
 TINY = ROOT / "tiny"
 
@@ -146,7 +146,7 @@ def run_example(*arguments):
 def test_the_example_answers_and_prints_distances():
     result = run_example()
     assert result.returncode == 0, result.stderr
-    assert any(place in result.stdout for place in PLACES)
+    assert "top right" in result.stdout
     mrope, circle = (
         float(re.search(rf"^ +{name} +([\d.]+)$", result.stdout, re.M)[1]) for name in ("M-RoPE", "Circle-RoPE")
     )
@@ -158,7 +158,7 @@ def test_the_example_takes_a_picture_and_a_question(tmp_path):
     pictures[0].save(tmp_path / "picture.png")
     thing = scenes[0][0]
     result = run_example("--image", tmp_path / "picture.png", "--question", f"What colour is the {thing.shape}?")
-    assert any(colour in result.stdout for colour in COLOURS)
+    assert f"\n{thing.colour}\n" in result.stdout
 
 
 @pytest.mark.parametrize("arguments", [("--image", "absent.png"), ("--image", __file__), ("--model", "absent/model")])

@@ -1,0 +1,1 @@
+../configuration_qwen2_5_vl_circle_rope.py

@@ -1,0 +1,1 @@
+../modeling_qwen2_5_vl_circle_rope.py
