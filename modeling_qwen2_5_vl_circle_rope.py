@@ -488,7 +488,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
         if past_length > 0 and tokens.ndim == 2:
             uncached = self._uncached_vision_inputs(tokens, positions.shape[-1], past_length, model_kwargs)
             for key, value in uncached.items():
-                model_kwargs.pop(key) if value is None else model_kwargs.update({key: value})
+                model_kwargs.pop(key, None) if value is None else model_kwargs.update({key: value})
         # Cached slots are never read again.
         positions = nn.functional.pad(positions, (past_length, 0))
         text_row = text_row.to(positions).expand(1, positions.shape[1], -1)
@@ -530,7 +530,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
         """Pictures and grids of the images and videos whose tokens are not in the cache yet."""
         uncached = {}
         if not self.model.has_placeholders(input_ids[:, -length:]):
-            return uncached
+            return dict.fromkeys(("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw"))
         grids = [model_kwargs.get(key) for key in ("image_grid_thw", "video_grid_thw")]
         is_whole = self._has_grids_of_whole(input_ids, past_length, length, *grids)
         for pixels_key, grid_key, token_id, kind in (

@@ -130,7 +130,18 @@ def save_processor(directory: Path) -> Qwen2_5_VLProcessor:
         chat_template=CHAT_TEMPLATE,
     )
     processor.save_pretrained(directory)
+    _make_readable_everywhere(directory / "tokenizer_config.json")
     return processor
+
+
+def _make_readable_everywhere(path: Path):
+    """transformers 5 writes `extra_special_tokens` as a list, which 4 cannot read; both read its older name."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(config.get("extra_special_tokens"), list):
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+        for left_over_from_loading in ("is_local", "local_files_only"):
+            config.pop(left_over_from_loading, None)
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def model_config(processor: Qwen2_5_VLProcessor, circle_rope: dict) -> dict:
