@@ -33,12 +33,15 @@ except ImportError:  # transformers 4 renames by the class attribute that our cl
 # Official checkpoints, V1 and whatever transformers 5 saves name their tensors by an older layout of the modules.
 OLD_LAYOUT = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))": "model.language_model"}
 
-# The same for the model without its head, whose own names have no `model.` in front.
-HEADLESS_LAYOUT = {
-    r"^model(?!\.(language_model|visual))": "language_model",
-    r"^model.language_model": "language_model",
-    r"^model.visual": "visual",
-}
+# The same for the model without its head. Its own names have no `model.` in front; transformers 5 takes that off what
+# a renaming yields, 4 does not.
+HEADLESS_LAYOUT = OLD_LAYOUT
+if get_checkpoint_conversion_mapping is None:
+    HEADLESS_LAYOUT = {
+        r"^model(?!\.(language_model|visual))": "language_model",
+        r"^model.language_model": "language_model",
+        r"^model.visual": "visual",
+    }
 
 # Newer releases make the positions of a whole generation up front; older ones ask for them at every step.
 GENERATE_KEEPS_POSITIONS = hasattr(GenerationMixin, "_prepare_position_ids_for_generation")
@@ -185,6 +188,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
     config_class = Qwen2_5_VLConfig_CircleRoPE_V2
     _auto_class = "AutoModel"
     _supports_flex_attn = True
+    _checkpoint_conversion_mapping = HEADLESS_LAYOUT
 
     def __new__(cls, config=None, *args, **kwargs):
         if cls is Qwen2_5_VLModel_CircleRoPE_V2 and config is not None and "mrope" in config.geometries:
@@ -237,6 +241,8 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
         Raises:
             ValueError: the placeholder tokens do not fit the grids.
         """
+        if image_grid_thw is None and video_grid_thw is None:
+            input_ids = torch.zeros_like(input_ids)  # as upstream: without any picture, placeholders are text
         position_ids, rope_deltas, _ = self._index(
             input_ids, image_grid_thw, video_grid_thw, second_per_grid_ts, attention_mask
         )

@@ -172,7 +172,7 @@ def test_the_sample_that_does_not_fit_is_named(age):
 def test_placeholders_without_pictures_are_refused(age):
     ids = pad([text(3) + picture([1, 4, 6])])["input_ids"]
     with pytest.raises(ValueError, match="6 image placeholder tokens"):
-        age.model.get_rope_index(ids)
+        age.model.get_rope_index(ids, torch.empty(0, 3, dtype=torch.long))
     with pytest.raises(ValueError, match="6 image placeholder tokens"):
         age.generate(input_ids=ids, max_new_tokens=2)
 
