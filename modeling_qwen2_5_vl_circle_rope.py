@@ -33,15 +33,11 @@ except ImportError:  # transformers 4 renames by the class attribute that our cl
 # Official checkpoints, V1 and whatever transformers 5 saves name their tensors by an older layout of the modules.
 OLD_LAYOUT = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))": "model.language_model"}
 
-# The same for the model without its head. Its own names have no `model.` in front; transformers 5 takes that off what
-# a renaming yields, 4 does not.
-HEADLESS_LAYOUT = OLD_LAYOUT
+# The same for the model without its head, whose own names have no `model.` in front. Transformers 5 takes that off by
+# itself, 4 does not.
+HEADLESS_LAYOUT = {r"^model(?!\.(language_model|visual))": "language_model"}
 if get_checkpoint_conversion_mapping is None:
-    HEADLESS_LAYOUT = {
-        r"^model(?!\.(language_model|visual))": "language_model",
-        r"^model.language_model": "language_model",
-        r"^model.visual": "visual",
-    }
+    HEADLESS_LAYOUT |= {r"^model.language_model": "language_model", r"^model.visual": "visual"}
 
 # Newer releases make the positions of a whole generation up front; older ones ask for them at every step.
 GENERATE_KEEPS_POSITIONS = hasattr(GenerationMixin, "_prepare_position_ids_for_generation")
