@@ -6,8 +6,9 @@ language-model token per cell; x is a cell's column and y its row.
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from typing import NamedTuple
 
 import torch
 
@@ -42,48 +43,38 @@ class CircleGeometry:
 
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
-        return _frame(self, grid_h, grid_w)
-
-    def _compute_frame(self, grid_h, grid_w):
-        y, x = _cells(grid_h, grid_w)
-        if self.move_to_origin:
-            x = x - (x.max() + x.min()) / 2
-            y = y - (y.max() + y.min()) / 2
-        # An orthonormal basis of the plane perpendicular to (1, 1, 1); its components are (w, h, t).
-        u = torch.tensor([-1.0, 1.0, 0.0], dtype=torch.float64) / math.sqrt(2)
-        v = torch.tensor([-1.0, -1.0, 2.0], dtype=torch.float64) / math.sqrt(6)
-
-        def on_plane(along_u, along_v):
-            return (u[:, None] * along_u + v[:, None] * along_v).flip(0)
-
-        flat = on_plane(x, y)
+        # Centring subtracts (max + min) / 2. Few operations: a new size of picture costs about one of upstream's.
+        top, left = ((grid_h - 1) / 2, (grid_w - 1) / 2) if self.move_to_origin else (0.0, 0.0)
+        y, x = _range(-top, grid_h), _range(-left, grid_w)
         if self.method == "no_circle":
-            points = flat
+            points = self._flat(y, x)
         else:
-            theta = self._angles(x, y)
-            radius = self._radius(x, y)
-            points = on_plane(radius * theta.cos(), radius * theta.sin())
+            largest = abs(max(grid_h - 1 - top, grid_w - 1 - left))
+            # cos(angle) * u + sin(angle) * v is one cosine a third of a turn apart on each row.
+            points = (self._angles(y, x) + _PHASES).cos_().mul_(math.sqrt(2 / 3) * self._radius(largest))
             if self.dff_rate is not False:
-                points = (1 - self.dff_rate) * points + self.dff_rate * flat
+                points = (1 - self.dff_rate) * points + self.dff_rate * self._flat(y, x)
         if self.move_to_positive is not False:
             points = points + points.min().abs()
             if self.move_to_positive != "auto":
                 points = points + self.move_to_positive
         return points
 
-    def _angles(self, x, y):
-        spatial = torch.atan2(y, x)
-        low, high = spatial.min(), spatial.max()
-        if high > low:
-            spatial = (spatial - low) / (high - low) * (2 * math.pi)
-        by_number = torch.arange(x.numel(), dtype=torch.float64) * (2 * math.pi / x.numel())
-        return self.alpha * spatial + (1 - self.alpha) * by_number
+    def _flat(self, y, x):
+        return _PLANE @ torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))]).flatten(1)
 
-    def _radius(self, x, y):
+    def _angles(self, y, x):
+        angles = torch.atan2(y[:, None], x).flatten()
+        low, high = (bound.item() for bound in angles.aminmax())
+        if high > low:
+            angles = (angles - low).mul_(2 * math.pi / (high - low))
+        by_number = torch.arange(angles.numel(), dtype=torch.float64, device="cpu")
+        return angles.mul_(self.alpha).add_(by_number, alpha=(1 - self.alpha) * 2 * math.pi / angles.numel())
+
+    def _radius(self, largest_coordinate):
         if not isinstance(self.radius, str):
             return self.radius
-        factor = float(self.radius.removeprefix("auto").removeprefix("-") or 1)
-        return factor * torch.maximum(x.max(), y.max()).abs()
+        return float(self.radius.removeprefix("auto").removeprefix("-") or 1) * largest_coordinate
 
 
 @dataclass(frozen=True)
@@ -96,25 +87,38 @@ class MRopeGeometry:
 
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
-        return _frame(self, grid_h, grid_w)
+        points = torch.zeros(3, grid_h, grid_w, dtype=torch.float64, device="cpu")
+        points[1] = _range(0, grid_h)[:, None]
+        points[2] = _range(0, grid_w)
+        return points.flatten(1)
 
-    def _compute_frame(self, grid_h, grid_w):
-        y, x = _cells(grid_h, grid_w)
-        return torch.stack([torch.zeros_like(x), y, x])
+
+# An orthonormal basis of the plane perpendicular to (1, 1, 1), in columns: u = (-1, 1, 0) / sqrt(2) and
+# v = (-1, -1, 2) / sqrt(6) have the components (w, h, t), and the rows here are (t, h, w).
+_PLANE = torch.tensor([[0, 2], [math.sqrt(3), -1], [-math.sqrt(3), -1]], dtype=torch.float64, device="cpu")
+_PLANE /= math.sqrt(6)
+_PHASES = torch.tensor([[-1 / 2], [1 / 6], [5 / 6]], dtype=torch.float64, device="cpu") * math.pi
 
 
-def _cells(grid_h, grid_w):
-    """Row and column of every cell in row-major order, float64 `(grid_h * grid_w,)` each."""
-    y, x = torch.meshgrid(
-        torch.arange(grid_h, dtype=torch.float64), torch.arange(grid_w, dtype=torch.float64), indexing="ij"
-    )
-    return y.flatten(), x.flatten()
+def _range(first, count):
+    return torch.arange(first, first + count, dtype=torch.float64, device="cpu")
+
+
+@functools.lru_cache(maxsize=1)
+def _ramp(length):
+    """0, 1, 2, ... as a float64 array `(length,)`."""
+    return _range(0, length).numpy()
 
 
 @functools.lru_cache(maxsize=128)
-def _frame(geometry, grid_h, grid_w):
-    with torch.device("cpu"):
-        return geometry._compute_frame(grid_h, grid_w)
+def _frames(geometries, grid_h, grid_w):
+    """One frame under each of the geometries, float64 `(geometries, 3, cells)`, and its largest indices.
+
+    These are one for each row, `(geometries, 3, 1)`, and one for each geometry, a list.
+    """
+    points = torch.stack([geometry.frame(grid_h, grid_w) for geometry in geometries])
+    rows = points.amax(-1, keepdim=True)
+    return points, rows, rows.amax((1, 2)).tolist()
 
 
 def circle_index(
@@ -147,8 +151,7 @@ def mrope_index(grid_h: int, grid_w: int, device: torch.device | str | None = No
     return MRopeGeometry().frame(grid_h, grid_w).to(torch.float32).to(device)
 
 
-@dataclass(frozen=True)
-class VisionBlock:
+class VisionBlock(NamedTuple):
     """One image or video in a batch: which sample it stands in, its first slot there, and its merged grid.
 
     `interval` is the temporal distance of two frames in index units (0 for images).
@@ -167,13 +170,22 @@ class VisionBlock:
 
     def index(self, geometry) -> torch.Tensor:
         """The block's index under `geometry`, float64 `(3, length)`, before it is shifted to its place."""
-        frame = geometry.frame(self.grid_h, self.grid_w)
+        points, moves, _ = self._parts((geometry,))
+        return torch.from_numpy(points if moves is None else points[:, :, None] + moves).flatten(2)[0]
+
+    def _parts(self, geometries):
+        """The same under several: one frame, how far each frame moves (None for a single one), the largest indices.
+
+        Arrays `(geometries, 3, cells)` and `(geometries, 3, grid_t, 1)`, and a list with one number per geometry.
+        """
+        points, rows, largest = _frames(geometries, self.grid_h, self.grid_w)
         if self.grid_t == 1:
-            return frame
+            return points.numpy(), None, largest
         # float32 on purpose: Qwen2.5-VL was trained with long(f * interval) rounded that way.
-        times = (torch.arange(self.grid_t) * self.interval).long().double()
-        axis = torch.tensor(geometry.time_axis, dtype=torch.float64)
-        return (frame[:, None, :] + (axis[:, None] * times)[:, :, None]).flatten(1)
+        times = (torch.arange(self.grid_t, dtype=torch.float32, device="cpu") * self.interval).long().double()
+        axes = torch.tensor([geometry.time_axis for geometry in geometries], dtype=torch.float64, device="cpu")
+        moves = axes[:, :, None] * times
+        return points.numpy(), moves[..., None].numpy(), (rows + moves).amax((1, 2)).tolist()
 
 
 def find_blocks(
@@ -197,63 +209,63 @@ def find_blocks(
     Raises:
         ValueError: the placeholders do not fit the grids.
     """
-    placeholders = input_ids == token_id
+    placeholders = input_ids.numpy() == token_id
     if real is not None:
-        placeholders &= real
-    sequence_length = input_ids.shape[1]
-    slots = placeholders.flatten().nonzero().squeeze(1)
-    lengths = torch.tensor([t * h * w for t, h, w in merged_grids], dtype=torch.long)
-    ends = lengths.cumsum(0)
-    fits = slots.numel() == (int(ends[-1]) if merged_grids else 0)
-    if fits and merged_grids:
-        first, last = slots[ends - lengths], slots[ends - 1]
-        fits = bool(((last - first == lengths - 1) & (first // sequence_length == last // sequence_length)).all())
-    if not fits:
-        raise ValueError(_mismatch(placeholders, merged_grids, kind))
-    if not merged_grids:
+        placeholders &= real.numpy()
+    if not merged_grids and not placeholders.any():
         return []
-    return [
-        VisionBlock(slot // sequence_length, slot % sequence_length, *grid, interval)
-        for slot, grid, interval in zip(first.tolist(), merged_grids, intervals)
-    ]
-
-
-def _mismatch(placeholders, merged_grids, kind):
-    """One sentence on the first sample whose placeholders do not fit the grids that are left for it."""
+    blocks, grids = [], zip(merged_grids, intervals)
     remedy = f"pass one grid per {kind} of the batch, in order, and the input_ids that the processor made with them"
-    remaining = iter(enumerate(merged_grids))
-    for sample, row in enumerate(placeholders.tolist()):
-        for run in (len(list(run)) for is_placeholder, run in groupby(row) if is_placeholder):
-            # Blocks may stand side by side, so one run of placeholders can hold several.
-            while run > 0:
-                number, grid = next(remaining, (None, None))
-                if grid is None:
-                    return (
-                        f"sample {sample} has {run} {kind} placeholder tokens left when all {len(merged_grids)} "
-                        f"rows of {kind}_grid_thw are used up: {remedy}"
-                    )
-                length = math.prod(grid)
-                if length > run:
-                    return (
-                        f"sample {sample} has {run} {kind} placeholder tokens where row {number} of "
-                        f"{kind}_grid_thw, merged to {'x'.join(map(str, grid))}, needs {length}: {remedy}"
-                    )
-                run -= length
-    surplus = len(list(remaining))
-    return (
-        f"{kind}_grid_thw has {len(merged_grids)} rows, but the {len(placeholders)} samples hold placeholder tokens "
-        f"for only {len(merged_grids) - surplus}: {remedy}"
-    )
+    for sample, slot, run in _runs(placeholders):
+        # Blocks may stand side by side, so one run of placeholders can hold several.
+        while run > 0:
+            grid, interval = next(grids, (None, None))
+            if grid is None:
+                raise ValueError(
+                    f"sample {sample} has {run} {kind} placeholder tokens left when all {len(merged_grids)} rows of "
+                    f"{kind}_grid_thw are used up: {remedy}"
+                )
+            length = math.prod(grid)
+            if not 0 < length <= run:
+                raise ValueError(
+                    f"sample {sample} has {run} {kind} placeholder tokens where row {len(blocks)} of {kind}_grid_thw, "
+                    f"merged to {'x'.join(map(str, grid))}, needs {length}: {remedy}"
+                )
+            blocks.append(VisionBlock(sample, slot, *grid, interval))
+            slot, run = slot + length, run - length
+    if len(blocks) < len(merged_grids):
+        raise ValueError(
+            f"{kind}_grid_thw has {len(merged_grids)} rows, but the {len(placeholders)} samples hold placeholder "
+            f"tokens for only {len(blocks)}: {remedy}"
+        )
+    return blocks
+
+
+def _runs(mask):
+    """Runs of True in the rows of a bool array, in order: (row, first slot, length) each."""
+    length = mask.shape[1]
+    flat = mask.reshape(-1)
+    edges = ((flat[1:] != flat[:-1]).nonzero()[0] + 1).tolist()
+    if flat.size and flat[0]:
+        edges.insert(0, 0)
+    if len(edges) % 2:
+        edges.append(flat.size)
+    for begin, end in zip(edges[::2], edges[1::2]):
+        while begin < end:
+            row, slot = divmod(begin, length)
+            count = min(end - begin, length - slot)
+            yield row, slot, count
+            begin += count
 
 
 def sequence_index(
     blocks: list[VisionBlock],
     real: torch.Tensor | None,
     shape: tuple[int, int],
-    geometries: list[CircleGeometry | MRopeGeometry],
+    geometries: Sequence[CircleGeometry | MRopeGeometry],
     start: list[list[float]] | None = None,
     blocks_before: list[int] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, list[list[float]]]:
     """Position index of whole sequences: text counts up, a vision block starts behind the largest index so far.
 
     Args:
@@ -268,59 +280,61 @@ def sequence_index(
     Returns:
         position_ids: float32 `(3 * geometries, batch, seq)`, pads 0, on the CPU. Computed in float64 and rounded
             once, so an index is exact to half a float32 unit in the last place.
-        next_index: float64 `(batch, geometries)`, the first free index behind each sample.
+        next_index: the first free index behind every sample under every geometry, `[batch][geometry]`.
     """
     batch, length = shape
-    if real is None:
-        ordinals = torch.arange(length, dtype=torch.float64).expand(batch, length)
-        totals = [length] * batch
-    else:
-        ordinals = real.cumsum(-1).sub_(1)
-        totals = (ordinals[:, -1] + 1).tolist() if length else [0] * batch
-    blocks = sorted(blocks, key=lambda block: (block.sample, block.slot))
-    if real is None:
-        firsts = [block.slot for block in blocks]
-    else:
-        firsts = ordinals[[block.sample for block in blocks], [block.slot for block in blocks]].tolist()
-    by_sample = {
-        sample: list(group) for sample, group in groupby(zip(blocks, firsts), key=lambda item: item[0].sample)
-    }
+    geometries = tuple(geometries)
+    # Pieces of text and blocks, per sample: first slot, last slot, index of its first frame (or of text), moves of the
+    # frames, largest index (None for text).
+    pieces = [[] for _ in range(batch)]
+    ramp = _ramp(1 << length.bit_length())
+    waiting, parts = sorted(blocks, reverse=True), {}
+    for sample, slot, count in _runs(real.numpy()) if real is not None else [(row, 0, length) for row in range(batch)]:
+        own, end = pieces[sample], slot + count
+        while waiting and waiting[-1][0] == sample and waiting[-1][1] < end:
+            block = waiting.pop()
+            begin, size = block.slot, block[2:]
+            if size not in parts:
+                parts[size] = block._parts(geometries)
+            if slot < begin:
+                own.append((slot, begin, ramp[: begin - slot], None, None))
+            slot = begin + block.length
+            own.append((begin, slot, *parts[size]))
+        if slot < end:
+            own.append((slot, end, ramp[: end - slot], None, None))
 
-    position_ids = torch.empty(3 * len(geometries), batch, length, dtype=torch.float32)
-    next_index = torch.empty(batch, len(geometries), dtype=torch.float64)
+    offsets, next_index = [], [[] for _ in range(batch)]
     for number, geometry in enumerate(geometries):
-        rows = position_ids[3 * number : 3 * number + 3]
-        # A text token's index is its ordinal plus a shift that changes behind every block.
-        shifts, spans, placed = [], [], []
         for sample in range(batch):
-            shift = start[sample][number] if start is not None else 0.0
-            largest = shift - 1
-            slot = 0
-            before = blocks_before[sample] if blocks_before is not None else 0
-            for order, (block, first) in enumerate(by_sample.get(sample, ()), start=before):
-                index = block.index(geometry)
-                behind_all = max(first + shift, largest + 1)
-                offset = behind_all + order * geometry.image_stride
-                block_largest = offset + index.max().item()
-                largest = max(behind_all - 1, block_largest)
-                placed.append((block, index, offset))
-                end = block.slot + block.length
-                shifts.append(shift)
-                spans.append(end - slot)
-                shift, slot = block_largest + 1 - (first + block.length), end
-            shifts.append(shift)
-            spans.append(length - slot)
-            next_index[sample, number] = max(totals[sample] + shift, largest + 1)
-        if any(shifts):
-            shift = torch.tensor(shifts, dtype=torch.float64).repeat_interleave(torch.tensor(spans))
-            text = ordinals + shift.view(batch, length)
-        else:
-            text = ordinals
-        rows.copy_(text)
-        for block, index, offset in placed:
-            rows[:, block.sample, block.slot : block.slot + block.length] = index + offset
-    if real is not None:
-        position_ids.masked_fill_(~real, 0)
+            # The index of the next text token, and the first one above all so far. A ring that is moved backwards
+            # (`move_to_positive` below 0) sets them apart.
+            text = free = start[sample][number] if start is not None else 0.0
+            stride = geometry.image_stride
+            step = stride * blocks_before[sample] if blocks_before is not None else 0.0
+            for begin, end, _, _, largest in pieces[sample]:
+                if largest is None:
+                    offsets.append(text)
+                    text += end - begin
+                else:
+                    free = text if text > free else free
+                    offsets.append(free + step)
+                    text = free + step + largest[number] + 1
+                    step += stride
+            next_index[sample].append(max(text, free))
+
+    # Arrays, not tensors: a batch has many small pieces, and each costs a fraction of a tensor operation that way.
+    make = torch.empty if real is None else torch.zeros
+    position_ids = make(3 * len(geometries), batch, length, dtype=torch.float32, device="cpu")
+    rows = position_ids.numpy().reshape(len(geometries), 3, batch, length)
+    offsets = torch.tensor(offsets, dtype=torch.float64, device="cpu").numpy().reshape(len(geometries), -1, 1, 1)
+    offsets = iter(offsets.swapaxes(0, 1))
+    for sample in range(batch):
+        for (begin, end, index, moves, _), offset in zip(pieces[sample], offsets):
+            if moves is None:
+                rows[:, :, sample, begin:end] = index + offset
+            else:
+                frames = rows[:, :, sample, begin:end].reshape(*moves.shape[:3], -1)
+                frames[:] = index[:, :, None] + (moves + offset[..., None])
     return position_ids, next_index
 
 

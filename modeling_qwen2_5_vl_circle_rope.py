@@ -47,15 +47,14 @@ CHUNKED_PREFILL_SPLITS_PICTURES = hasattr(generation_utils, "_slice_mm_encoder_o
 
 
 def _to_host(*tensors):
-    """The given tensors (lists and None too) on the CPU, with one device synchronisation at most."""
-    tensors = [tensor if tensor is None else torch.as_tensor(tensor) for tensor in tensors]
-    away = [tensor for tensor in tensors if tensor is not None and tensor.device.type != "cpu"]
+    """The given tensors on the CPU, with one device synchronisation at most; anything else as it is."""
+    away = [tensor for tensor in tensors if torch.is_tensor(tensor) and tensor.device.type != "cpu"]
     if not away:
         return tensors
     # float64 holds every token id and grid exactly.
     flat = torch.cat([tensor.flatten().double() for tensor in away]).cpu()
-    parts = iter(zip(away, flat.split([tensor.numel() for tensor in away])))
-    return [tensor if tensor is None or tensor.device.type == "cpu" else _like(*next(parts)) for tensor in tensors]
+    parts = iter(flat.split([tensor.numel() for tensor in away]))
+    return [_like(tensor, next(parts)) if any(tensor is moved for moved in away) else tensor for tensor in tensors]
 
 
 def _like(tensor, values):
@@ -260,31 +259,37 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
         )
         real = None
         if attention_mask is not None and attention_mask.ndim == 2:
-            attention_mask = attention_mask[:, -input_ids.shape[1] :]
-            real = attention_mask != 0 if (attention_mask == 0).any() else None
+            if attention_mask.is_floating_point():
+                attention_mask = attention_mask.bool()
+            if not attention_mask.numpy().all():
+                real = attention_mask[:, -input_ids.shape[1] :].bool()
         blocks = self.vision_blocks(input_ids, image_grid_thw, video_grid_thw, seconds, real)
         batch, length = input_ids.shape
         start = blocks_before = None
         if past_length > 0:
             start = (self._deltas(batch).double() + past_length).tolist()
             if self._vision_blocks is not None:
-                blocks_before = self._vision_blocks.repeat_interleave(batch // len(self._vision_blocks)).tolist()
+                beams = batch // len(self._vision_blocks)
+                blocks_before = [count for count in self._vision_blocks for _ in range(beams)]
         position_ids, next_index = sequence_index(
             blocks, real, (batch, length), self.geometries, start=start, blocks_before=blocks_before
         )
-        counts = torch.tensor(blocks_before or [0] * batch)
+        counts = blocks_before or [0] * batch
         for block in blocks:
             counts[block.sample] += 1
-        rope_deltas = (next_index - (past_length + length)).float()
-        return (
-            position_ids.to(device, non_blocking=True),
-            rope_deltas.to(device, non_blocking=True),
-            counts,
+        slots = past_length + length
+        rope_deltas = torch.tensor(
+            [[index - slots for index in sample] for sample in next_index], dtype=torch.float32, device="cpu"
         )
+        if device.type != "cpu":
+            position_ids, rope_deltas = (rows.to(device, non_blocking=True) for rows in (position_ids, rope_deltas))
+        return position_ids, rope_deltas, counts
 
     def _merged_grids(self, grid_thw):
+        if grid_thw is None:
+            return []
         merge = self.config.vision_config.spatial_merge_size
-        return [] if grid_thw is None else [(t, h // merge, w // merge) for t, h, w in grid_thw.tolist()]
+        return [(t, h // merge, w // merge) for t, h, w in grid_thw.tolist()]
 
     def vision_blocks(
         self,
@@ -295,15 +300,15 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
         real: torch.Tensor | None = None,
     ) -> list[VisionBlock]:
         """Where the images and videos of a batch stand: `get_rope_index`'s arguments on the CPU, with a bool mask."""
-        vision = self.config.vision_config
         images, videos = self._merged_grids(image_grid_thw), self._merged_grids(video_grid_thw)
-        seconds = [1.0] * len(videos) if second_per_grid_ts is None else second_per_grid_ts.tolist()
+        seconds = [1.0] * len(videos) if second_per_grid_ts is None else torch.as_tensor(second_per_grid_ts).tolist()
         if len(seconds) != len(videos):
             raise ValueError(
                 f"second_per_grid_ts has {len(seconds)} entries, but video_grid_thw has {len(videos)} rows: give one "
                 "for every video."
             )
-        intervals = [vision.tokens_per_second * second for second in seconds]
+        frequency = self.config.vision_config.tokens_per_second if videos else None
+        intervals = [frequency * second for second in seconds]
         return [
             *find_blocks(input_ids, real, self.config.image_token_id, images, [0.0] * len(images), "image"),
             *find_blocks(input_ids, real, self.config.video_token_id, videos, intervals, "video"),
