@@ -332,6 +332,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
         """Whether any image or video placeholder is among these tokens."""
         return bool(((input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)).any())
 
+    @torch.compiler.disable  # it reads token ids and grids as Python numbers
     def next_position_ids(
         self,
         input_ids,
