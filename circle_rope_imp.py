@@ -66,10 +66,11 @@ class CircleGeometry:
     def _angles(self, y, x):
         angles = torch.atan2(y[:, None], x).flatten()
         low, high = (bound.item() for bound in angles.aminmax())
+        scale = 2 * math.pi / (high - low) if high > low else 1.0
         if high > low:
-            angles = (angles - low).mul_(2 * math.pi / (high - low))
-        by_number = torch.arange(angles.numel(), dtype=torch.float64, device="cpu")
-        return angles.mul_(self.alpha).add_(by_number, alpha=(1 - self.alpha) * 2 * math.pi / angles.numel())
+            angles.sub_(low)
+        number = torch.arange(angles.numel(), dtype=torch.float64, device="cpu")
+        return angles.mul_(self.alpha * scale).add_(number, alpha=(1 - self.alpha) * 2 * math.pi / angles.numel())
 
     def _radius(self, largest_coordinate):
         if not isinstance(self.radius, str):
@@ -88,8 +89,9 @@ class MRopeGeometry:
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
         points = torch.zeros(3, grid_h, grid_w, dtype=torch.float64, device="cpu")
-        points[1] = _range(0, grid_h)[:, None]
-        points[2] = _range(0, grid_w)
+        rows = points.numpy()
+        rows[1] = _ramp(grid_h)[:, None]
+        rows[2] = _ramp(grid_w)
         return points.flatten(1)
 
 
@@ -104,21 +106,30 @@ def _range(first, count):
     return torch.arange(first, first + count, dtype=torch.float64, device="cpu")
 
 
-@functools.lru_cache(maxsize=1)
 def _ramp(length):
-    """0, 1, 2, ... as a float64 array `(length,)`."""
-    return _range(0, length).numpy()
+    """0, 1, 2, ... as a float64 array `(length,)`, which nobody may change."""
+    return _long_ramp(length.bit_length())[:length]
 
 
-@functools.lru_cache(maxsize=128)
-def _frames(geometries, grid_h, grid_w):
-    """One frame under each of the geometries, float64 `(geometries, 3, cells)`, and its largest indices.
+@functools.lru_cache(maxsize=32)
+def _long_ramp(bits):
+    return _range(0, 1 << bits).numpy()
 
-    These are one for each row, `(geometries, 3, 1)`, and one for each geometry, a list.
+
+@functools.lru_cache(maxsize=16)
+def _frames_of(geometries):
+    """A function of `grid_h` and `grid_w`, which remembers what it has computed: one frame under each geometry.
+
+    It returns a float64 array `(geometries, 3, cells)`, the largest index of each geometry, and of each row.
     """
-    points = torch.stack([geometry.frame(grid_h, grid_w) for geometry in geometries])
-    rows = points.amax(-1, keepdim=True)
-    return points, rows, rows.amax((1, 2)).tolist()
+
+    @functools.lru_cache(maxsize=128)
+    def frames(grid_h, grid_w):
+        points = torch.stack([geometry.frame(grid_h, grid_w) for geometry in geometries])
+        rows = points.amax(-1)
+        return points.numpy(), [max(largest) for largest in rows.tolist()], rows
+
+    return frames
 
 
 def circle_index(
@@ -171,21 +182,23 @@ class VisionBlock(NamedTuple):
     def index(self, geometry) -> torch.Tensor:
         """The block's index under `geometry`, float64 `(3, length)`, before it is shifted to its place."""
         points, moves, _ = self._parts((geometry,))
-        return torch.from_numpy(points if moves is None else points[:, :, None] + moves).flatten(2)[0]
+        if moves is not None:
+            points = (points[:, :, None] + moves).reshape(1, 3, -1)
+        return torch.from_numpy(points[0])
 
     def _parts(self, geometries):
         """The same under several: one frame, how far each frame moves (None for a single one), the largest indices.
 
         Arrays `(geometries, 3, cells)` and `(geometries, 3, grid_t, 1)`, and a list with one number per geometry.
         """
-        points, rows, largest = _frames(geometries, self.grid_h, self.grid_w)
+        points, largest, rows = _frames_of(geometries)(self.grid_h, self.grid_w)
         if self.grid_t == 1:
-            return points.numpy(), None, largest
+            return points, None, largest
         # float32 on purpose: Qwen2.5-VL was trained with long(f * interval) rounded that way.
         times = (torch.arange(self.grid_t, dtype=torch.float32, device="cpu") * self.interval).long().double()
         axes = torch.tensor([geometry.time_axis for geometry in geometries], dtype=torch.float64, device="cpu")
         moves = axes[:, :, None] * times
-        return points.numpy(), moves[..., None].numpy(), (rows + moves).amax((1, 2)).tolist()
+        return points, moves[..., None].numpy(), (rows + moves.amax(-1)).amax(-1).tolist()
 
 
 def find_blocks(
@@ -284,43 +297,8 @@ def sequence_index(
     """
     batch, length = shape
     geometries = tuple(geometries)
-    # Pieces of text and blocks, per sample: first slot, last slot, index of its first frame (or of text), moves of the
-    # frames, largest index (None for text).
-    pieces = [[] for _ in range(batch)]
-    ramp = _ramp(1 << length.bit_length())
-    waiting, parts = sorted(blocks, reverse=True), {}
-    for sample, slot, count in _runs(real.numpy()) if real is not None else [(row, 0, length) for row in range(batch)]:
-        own, end = pieces[sample], slot + count
-        while waiting and waiting[-1][0] == sample and waiting[-1][1] < end:
-            block = waiting.pop()
-            begin, size = block.slot, block[2:]
-            if size not in parts:
-                parts[size] = block._parts(geometries)
-            if slot < begin:
-                own.append((slot, begin, ramp[: begin - slot], None, None))
-            slot = begin + block.length
-            own.append((begin, slot, *parts[size]))
-        if slot < end:
-            own.append((slot, end, ramp[: end - slot], None, None))
-
-    offsets, next_index = [], [[] for _ in range(batch)]
-    for number, geometry in enumerate(geometries):
-        for sample in range(batch):
-            # The index of the next text token, and the first one above all so far. A ring that is moved backwards
-            # (`move_to_positive` below 0) sets them apart.
-            text = free = start[sample][number] if start is not None else 0.0
-            stride = geometry.image_stride
-            step = stride * blocks_before[sample] if blocks_before is not None else 0.0
-            for begin, end, _, _, largest in pieces[sample]:
-                if largest is None:
-                    offsets.append(text)
-                    text += end - begin
-                else:
-                    free = text if text > free else free
-                    offsets.append(free + step)
-                    text = free + step + largest[number] + 1
-                    step += stride
-            next_index[sample].append(max(text, free))
+    pieces = _lay_out(blocks, real, shape, geometries)
+    offsets, next_index = _place(pieces, geometries, start, blocks_before)
 
     # Arrays, not tensors: a batch has many small pieces, and each costs a fraction of a tensor operation that way.
     make = torch.empty if real is None else torch.zeros
@@ -336,6 +314,54 @@ def sequence_index(
                 frames = rows[:, :, sample, begin:end].reshape(*moves.shape[:3], -1)
                 frames[:] = index[:, :, None] + (moves + offset[..., None])
     return position_ids, next_index
+
+
+def _lay_out(blocks, real, shape, geometries):
+    """The pieces of every sample in order, text and blocks: first slot, last slot, index, moves, largest indices.
+
+    The index counts from 0; of a block it is that of one frame. Only videos have moves, and text has no largest index.
+    """
+    batch, length = shape
+    pieces, parts = [[] for _ in range(batch)], {}
+    ramp = _ramp(length)
+    waiting = sorted(blocks, reverse=True)
+    for sample, slot, count in _runs(real.numpy()) if real is not None else [(row, 0, length) for row in range(batch)]:
+        own, end = pieces[sample], slot + count
+        while waiting and waiting[-1][0] == sample and waiting[-1][1] < end:
+            block = waiting.pop()
+            begin, size = block.slot, block[2:]
+            if size not in parts:
+                parts[size] = block._parts(geometries)
+            if slot < begin:
+                own.append((slot, begin, ramp[: begin - slot], None, None))
+            slot = begin + block.length
+            own.append((begin, slot, *parts[size]))
+        if slot < end:
+            own.append((slot, end, ramp[: end - slot], None, None))
+    return pieces
+
+
+def _place(pieces, geometries, start, blocks_before):
+    """What is added to the index of every piece, geometry by geometry, and the first free index behind each sample."""
+    offsets, next_index = [], [[] for _ in pieces]
+    for number, geometry in enumerate(geometries):
+        stride = geometry.image_stride
+        for sample, own in enumerate(pieces):
+            # The index of the next text token, and the first one above all so far. A ring that is moved backwards
+            # (`move_to_positive` below 0) sets them apart.
+            text = free = start[sample][number] if start is not None else 0.0
+            further = stride * blocks_before[sample] if blocks_before is not None else 0.0
+            for begin, end, _, _, largest in own:
+                if largest is None:
+                    offsets.append(text)
+                    text += end - begin
+                else:
+                    free = text if text > free else free
+                    offsets.append(free + further)
+                    text = free + further + largest[number] + 1
+                    further += stride
+            next_index[sample].append(max(text, free))
+    return offsets, next_index
 
 
 def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tensor) -> torch.Tensor:
