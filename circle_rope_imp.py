@@ -181,17 +181,17 @@ class VisionBlock(NamedTuple):
 
     def index(self, geometry) -> torch.Tensor:
         """The block's index under `geometry`, float64 `(3, length)`, before it is shifted to its place."""
-        points, moves, _ = self._parts((geometry,))
+        points, moves, _ = self._parts((geometry,), _frames_of((geometry,)))
         if moves is not None:
             points = (points[:, :, None] + moves).reshape(1, 3, -1)
         return torch.from_numpy(points[0])
 
-    def _parts(self, geometries):
+    def _parts(self, geometries, frames):
         """The same under several: one frame, how far each frame moves (None for a single one), the largest indices.
 
         Arrays `(geometries, 3, cells)` and `(geometries, 3, grid_t, 1)`, and a list with one number per geometry.
         """
-        points, largest, rows = _frames_of(geometries)(self.grid_h, self.grid_w)
+        points, largest, rows = frames(self.grid_h, self.grid_w)
         if self.grid_t == 1:
             return points, None, largest
         # float32 on purpose: Qwen2.5-VL was trained with long(f * interval) rounded that way.
@@ -323,7 +323,7 @@ def _lay_out(blocks, real, shape, geometries):
     """
     batch, length = shape
     pieces, parts = [[] for _ in range(batch)], {}
-    ramp = _ramp(length)
+    frames, ramp = _frames_of(geometries), _ramp(length)
     waiting = sorted(blocks, reverse=True)
     for sample, slot, count in _runs(real.numpy()) if real is not None else [(row, 0, length) for row in range(batch)]:
         own, end = pieces[sample], slot + count
@@ -331,7 +331,7 @@ def _lay_out(blocks, real, shape, geometries):
             block = waiting.pop()
             begin, size = block.slot, block[2:]
             if size not in parts:
-                parts[size] = block._parts(geometries)
+                parts[size] = block._parts(geometries, frames)
             if slot < begin:
                 own.append((slot, begin, ramp[: begin - slot], None, None))
             slot = begin + block.length

@@ -5,12 +5,10 @@ Every sample is a process of its own, so that its peak memory is its own.
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
@@ -18,7 +16,7 @@ from safetensors.torch import save_file
 
 from measure import BenchmarkError, Spread, ratio
 from report import percent
-from workloads import BLOCKS, ROOT, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, config_arguments
+from workloads import BLOCKS, ROOT, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, config_arguments, parameters
 
 SHARD = 2**30
 
@@ -29,18 +27,18 @@ def write_checkpoint(directory: Path, layers: int) -> int:
     Raises:
         BenchmarkError: the disk has no room for it and its conversion.
     """
-    config = Qwen2_5_VLConfig(**config_arguments(layers), dtype="bfloat16")
-    config.architectures = [Qwen2_5_VLForConditionalGeneration.__name__]
-    with torch.device("meta"):
-        shapes = {k: v.shape for k, v in Qwen2_5_VLForConditionalGeneration(config).state_dict().items()}
-    del shapes["lm_head.weight"]  # tied
-    total = sum(2 * shape.numel() for shape in shapes.values())
+    total = 2 * parameters(layers)
     free = shutil.disk_usage(directory.parent).free
     if 3 * total > free:
         raise BenchmarkError(
             f"a checkpoint of {total / 1e9:.1f} GB and its copies need {3 * total / 1e9:.1f} GB of disk, but "
             f"{free / 1e9:.1f} GB are free: ask for less."
         )
+    config = Qwen2_5_VLConfig(**config_arguments(layers), dtype="bfloat16")
+    config.architectures = [Qwen2_5_VLForConditionalGeneration.__name__]
+    with torch.device("meta"):
+        shapes = {k: v.shape for k, v in Qwen2_5_VLForConditionalGeneration(config).state_dict().items()}
+    del shapes["lm_head.weight"]  # tied
     directory.mkdir()
     config.save_pretrained(directory)
     shards, size = [{}], 0
@@ -62,9 +60,9 @@ def write_checkpoint(directory: Path, layers: int) -> int:
 
 
 def child(*arguments) -> tuple[float, float]:
-    """Seconds and peak memory in bytes of one task of this file, done by a new process."""
+    """Seconds and peak memory in bytes of one task of task.py, done by a new process."""
     done = subprocess.run(
-        [sys.executable, __file__, *map(str, arguments)],
+        [sys.executable, Path(__file__).with_name("task.py"), *map(str, arguments)],
         capture_output=True,
         text=True,
         env={
@@ -137,33 +135,3 @@ def run_conversion(report, repeats, gigabytes, **_):
                 "peak memory": f"{peaks['convert'] / 1e9:.2f} GB",
             }
             report.add("Conversion", row, times=times, peaks=peaks)
-
-
-def load(directory):
-    from transformers import AutoModelForImageTextToText
-
-    begin = time.perf_counter()
-    AutoModelForImageTextToText.from_pretrained(directory, trust_remote_code=True, dtype="auto")
-    return time.perf_counter() - begin
-
-
-def convert(base, output, block):
-    from conversion.convert import convert
-
-    begin = time.perf_counter()
-    convert(Path(base), Path(output), json.loads(block))
-    os.sync()
-    return time.perf_counter() - begin
-
-
-def copy(base, output):
-    begin = time.perf_counter()
-    shutil.copytree(base, output)
-    os.sync()
-    return time.perf_counter() - begin
-
-
-if __name__ == "__main__":
-    seconds = {"load": load, "convert": convert, "copy": copy}[sys.argv[1]](*sys.argv[2:])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "peak": peak}))

@@ -1,5 +1,7 @@
 """Timing of several calls in turns, so that whatever else the machine does hits all of them."""
 
+import ctypes
+import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -45,6 +47,19 @@ def check_memory(needed: int, device: str, what: str) -> None:
         raise BenchmarkError(
             f"{what} needs about {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free on {device}: ask for less."
         )
+
+
+def keep_memory() -> None:
+    """Have the C library keep what it frees.
+
+    Otherwise the gigabytes of a step's results go back to the kernel and are faulted in anew at every step, which
+    takes as long as the step itself, and a different time at every turn.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
+        libc.mallopt(trim_threshold, -1)
+        libc.mallopt(mmap_max, 0)
 
 
 def interleave(calls: dict[str, Callable], repeats: int, device: str) -> dict[str, list[float]]:

@@ -46,7 +46,7 @@ def main() -> int:
     import files
     import positions
     import steps
-    from measure import BenchmarkError, check_device
+    from measure import BenchmarkError, check_device, keep_memory
     from report import Report
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -54,6 +54,7 @@ def main() -> int:
     runs = dict(zip(PARTS, (positions.run, steps.run, files.run_loading, files.run_conversion)))
     try:
         check_device(given.device)
+        keep_memory()
         report = Report(given.output, given.device)
         for part in given.parts or PARTS:
             runs[part](report, **vars(given))

@@ -20,9 +20,8 @@ def prefill(model, inputs):
 @torch.no_grad()
 def decode(model, cache, inputs):
     """One step of `generate`'s loop behind a prefill; the cache is cut back, so that every step is the same."""
-    length = cache.get_seq_length()
     model(**inputs, past_key_values=cache, use_cache=True)
-    cache.crop(length)
+    cache.crop(-1)
 
 
 def decode_call(model, inputs):

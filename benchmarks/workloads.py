@@ -51,6 +51,18 @@ def config_arguments(layers: int) -> dict:
     }
 
 
+def parameters(layers: int) -> int:
+    """How many weights such a model has; no model of more than `DEPTH` layers is built for that."""
+
+    def count(layers):
+        with torch.device("meta"):
+            model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config_arguments(layers)))
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    built = min(layers, DEPTH)
+    return count(built) + (layers - built) * (count(2) - count(1))
+
+
 def models(layers: int, device: str, dtype: torch.dtype, attention: str) -> dict:
     """Stock, circle and AGE, with one set of random weights among them.
 
@@ -61,12 +73,9 @@ def models(layers: int, device: str, dtype: torch.dtype, attention: str) -> dict
     for name, block in BLOCKS.items():
         ours = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, Qwen2_5_VLConfig_CircleRoPE_V2
         classes[name] = (*ours, {"circle_rope": block})
-    with torch.device("meta"):
-        parameters = sum(
-            p.numel() for p in classes["stock"][0](Qwen2_5_VLConfig(**config_arguments(layers))).parameters()
-        )
     # Weights, a second copy while the next model is made, gradients, and room for logits and activations.
-    check_memory(3 * parameters * dtype.itemsize + 3 * 2**30, device, f"{layers} layers of the 3B in {dtype}")
+    needed = 3 * parameters(layers) * dtype.itemsize + 3 * 2**30
+    check_memory(needed, device, f"{layers} layers of the 3B in {dtype}")
     result = {}
     torch.manual_seed(0)
     for name, (model_class, config_class, block) in classes.items():
@@ -81,7 +90,7 @@ def models(layers: int, device: str, dtype: torch.dtype, attention: str) -> dict
 
 
 def position_models() -> dict:
-    """Stock, circle and AGE without weights: positions need none."""
+    """Stock, circle and AGE without weights, since positions need none, and AGE with another ring, for new sizes."""
     arguments = config_arguments(2)
     with torch.device("meta"):
         stock = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**arguments))
@@ -89,7 +98,7 @@ def position_models() -> dict:
             name: Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
                 Qwen2_5_VLConfig_CircleRoPE_V2(**arguments, circle_rope=block)
             )
-            for name, block in BLOCKS.items()
+            for name, block in {**BLOCKS, "new sizes": {**BLOCKS["AGE"], "radius": 9}}.items()
         }
     return {"stock": stock, **ours}
 

@@ -35,5 +35,6 @@ workers=${WORKERS:-2}
 "$main" -m pytest -q -n "$workers" tests "$@"
 for release in $older; do
     echo "transformers $release"
-    "$environments/$release/bin/python" -m pytest -q -n "$workers" tests --ignore tests/test_geometry.py "$@"
+    "$environments/$release/bin/python" -m pytest -q -n "$workers" tests --ignore tests/test_geometry.py \
+        --ignore tests/test_benchmarks.py "$@"
 done

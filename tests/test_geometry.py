@@ -113,16 +113,19 @@ def test_image_stride_moves_later_images_further():
     assert moved[[0, 7, 13, 19]].tolist() == pytest.approx([0, 0, 5, 15], abs=1e-4)
 
 
-def test_positions_of_a_long_sequence_keep_the_resolution_of_float32():
+@pytest.mark.parametrize("geometry", [CircleGeometry(), MRopeGeometry()], ids=["circle", "mrope"])
+def test_at_128k_tokens_every_index_is_exact_to_half_a_float32_unit(geometry):
     length = 131072
     blocks = [VisionBlock(0, slot, 1, 8, 8) for slot in range(100, length - 100, 4096)]
-    positions, _ = sequence_index(blocks, None, (1, length), [CircleGeometry(), MRopeGeometry()])
-    text = torch.ones(length, dtype=torch.bool)
+    positions, _ = sequence_index(blocks, None, (1, length), [geometry])
+    expected = torch.arange(length).double().expand(3, -1).clone()
     for block in blocks:
-        text[block.slot : block.slot + block.length] = False
-    steps = positions[:, 0, text].double().diff(dim=-1)
-    after_text = (text[1:] & text[:-1])[text[:-1]]
-    assert (steps[:, after_text[: steps.shape[1]]] - 1).abs().max() <= 2**-6
+        end = block.slot + block.length
+        index = block.index(geometry) + expected[0, block.slot]
+        expected[:, block.slot : end] = index
+        expected[:, end:] += index.max() + 1 - expected[0, end]
+    # Between 2**16 and 2**17 float32 has steps of 2**-7.
+    assert (positions[:, 0].double() - expected).abs().max() <= 2**-8
 
 
 @given(st.data())

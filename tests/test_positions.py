@@ -1,5 +1,7 @@
 """What `get_rope_index` returns and what reaches the layers."""
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -136,6 +138,36 @@ def _age_on_meta():
         return Qwen2_5_VLModel_CircleRoPE_V2(
             Qwen2_5_VLConfig_CircleRoPE_V2(circle_rope={"AGE_mode": "strategy_4"}, **config_arguments())
         )
+
+
+def python_calls(call):
+    """How many calls Python makes, of its own functions and of those in C, generators' steps included."""
+    count = 0
+
+    def tick(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    call()
+    sys.setprofile(tick)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_python_does_no_work_for_single_tokens():
+    """The images are as many, and 16 times as large; the text between them is as much longer."""
+    model = _age_on_meta()
+    calls = []
+    for side, gap in ((8, 64), (32, 1024)):
+        row = [token for _ in range(64) for token in text(gap) + picture([1, 2 * side, 2 * side])]
+        ids, mask = torch.tensor([row, row]), torch.ones(2, len(row), dtype=torch.long)
+        mask[0, :3] = 0
+        grids = torch.tensor([[1, 2 * side, 2 * side]] * 128)
+        calls.append(python_calls(lambda: model.get_rope_index(ids, grids, attention_mask=mask)))  # noqa: B023
+    assert calls[0] == calls[1]
 
 
 def test_text_counts_up_without_pads(age):
