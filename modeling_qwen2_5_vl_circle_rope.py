@@ -118,11 +118,11 @@ class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding
         return super().forward(x, position_ids)
 
 
-def _take_own_geometry(geometry, layer, args, kwargs):
+def _take_own_geometry(geometry_of_layer, number, layer, args, kwargs):
     """Forward pre-hook of a decoder layer: of all geometries' cos/sin, hand on those of the layer's own."""
     embeddings = kwargs.pop("geometry_embeddings", None)
     if embeddings is not None:
-        kwargs["position_embeddings"] = embeddings[geometry]
+        kwargs["position_embeddings"] = embeddings[geometry_of_layer[number]]
     return args, kwargs
 
 
@@ -133,12 +133,20 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
 
     def __init__(self, config, schedule: tuple[str, ...], geometries: tuple[str, ...]):
         super().__init__(config)
-        self.num_geometries = len(geometries)
-        self.rotary_emb = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config=config)
-        self.rotary_emb.skips_integers = True
-        for layer, name in zip(self.layers, schedule):
+        self.geometry_of_layer = []  # the hooks read it, so that a schedule reaches layers that something has wrapped
+        self.set_schedule(schedule, geometries)
+        for number, layer in enumerate(self.layers):
             # A hook, not a subclass: whatever wraps or shards the layers by their class still finds them.
-            layer.register_forward_pre_hook(partial(_take_own_geometry, geometries.index(name)), with_kwargs=True)
+            own = partial(_take_own_geometry, self.geometry_of_layer, number)
+            layer.register_forward_pre_hook(own, with_kwargs=True)
+
+    def set_schedule(self, schedule: tuple[str, ...], geometries: tuple[str, ...]) -> None:
+        """Give every layer its geometry: names from `geometries`, which are in the order of the position rows."""
+        self.num_geometries = len(geometries)
+        self.geometry_of_layer[:] = [geometries.index(name) for name in schedule]
+        device = self.rotary_emb.inv_freq.device
+        self.rotary_emb = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config=self.config).to(device)
+        self.rotary_emb.skips_integers = True
 
     def forward(
         self,
@@ -186,22 +194,44 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
     _checkpoint_conversion_mapping = HEADLESS_LAYOUT
 
     def __new__(cls, config=None, *args, **kwargs):
-        if cls is Qwen2_5_VLModel_CircleRoPE_V2 and config is not None and "mrope" in config.geometries:
-            cls = Qwen2_5_VLModel_AGE_V2
+        if cls is Qwen2_5_VLModel_CircleRoPE_V2 and config is not None:
+            cls = _class_of(config)
         return super().__new__(cls)
 
     def __init__(self, config):
         # A block changed in place since it was assigned is validated here.
         config.circle_rope = config.circle_rope
         super(upstream.Qwen2_5_VLModel, self).__init__(config)
-        self.geometries = [config.make_geometry(name) for name in config.geometries]
         self.visual = upstream.Qwen2_5_VisionTransformerPretrainedModel._from_config(config.vision_config)
         self.language_model = Qwen2_5_VLTextModel_CircleRoPE_V2._from_config(
             config.text_config, schedule=config.schedule, geometries=config.geometries
         )
+        self._reset_geometries()
+        self.post_init()
+
+    def _reset_geometries(self):
+        self.geometries = [self.config.make_geometry(name) for name in self.config.geometries]
         self.rope_deltas = None
         self._vision_blocks = None  # vision blocks of every sample so far, for image_stride
-        self.post_init()
+
+    def set_circle_rope(self, block: dict | None) -> None:
+        """Put the model under another `circle_rope` block; its weights stay as they are.
+
+        The config, the schedule of the layers and the class follow. What was computed under the old block, such as a
+        cache or a position tensor, does not go with the new one. `base` and `mrope_section` stay as they are where the
+        block has none.
+
+        Args:
+            block: the whole new block, with the keys of `config.circle_rope`; None or `{}` for the defaults.
+
+        Raises:
+            ValueError: a block that is not allowed or does not fit the model; nothing has changed then.
+        """
+        self.config.circle_rope = block
+        self.language_model.set_schedule(self.config.schedule, self.config.geometries)
+        self._reset_geometries()
+        if type(self) in (Qwen2_5_VLModel_CircleRoPE_V2, Qwen2_5_VLModel_AGE_V2):
+            self.__class__ = _class_of(self.config)
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
@@ -421,6 +451,10 @@ class Qwen2_5_VLModel_AGE_V2(Qwen2_5_VLModel_CircleRoPE_V2):
     """Qwen2.5-VL without its head, under AGE: a schedule in which some layers, or all, see M-RoPE."""
 
 
+def _class_of(config):
+    return Qwen2_5_VLModel_AGE_V2 if "mrope" in config.geometries else Qwen2_5_VLModel_CircleRoPE_V2
+
+
 class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForConditionalGeneration):
     """Qwen2.5-VL under Circle-RoPE or AGE, as the config's `circle_rope` block says."""
 
@@ -434,6 +468,10 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
         self.model = Qwen2_5_VLModel_CircleRoPE_V2(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
+
+    def set_circle_rope(self, block: dict | None) -> None:
+        """Put the model under another `circle_rope` block: see `Qwen2_5_VLModel_CircleRoPE_V2.set_circle_rope`."""
+        self.model.set_circle_rope(block)
 
     def _position_ids_for_generation(self, tokens, length, past_length, model_kwargs):
         """Positions of the last `length` tokens, float32 `(3 * geometries, batch, length)`, for a step of `generate`.

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
@@ -28,32 +28,46 @@ def percent(spread: Spread) -> str:
 
 @dataclass
 class Report:
-    """Tables of rows; a row is a dictionary from a column's title to a text or a number."""
+    """Tables of rows; a row is a dictionary from a column's title to a text or a number.
+
+    Tables that an earlier run wrote to the same folder on the same machine stay, unless they are measured anew.
+    """
 
     path: Path
     device: str
-    tables: dict[str, list[dict]] = field(default_factory=dict)
-    raw: dict[str, list[dict]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.machine = machine(self.device)
+        self.earlier, self.tables = self._read(), {}
+
+    def _read(self):
+        try:
+            result = json.loads((self.path / f"{self.device}.json").read_text(encoding="utf-8"))
+            return result["tables"] if result["machine"] == self.machine else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def add(self, table: str, row: dict, **raw) -> None:
         """Add a row and the numbers behind it; print it, and write both files."""
         rows = self.tables.setdefault(table, [])
         if not rows:
             print(f"\n{table}\n{_line(row)}\n{_line(['---'] * len(row))}")
-        rows.append(row)
         print(_line(row.values()), flush=True)
         raw = {key: asdict(value) if isinstance(value, Spread) else value for key, value in raw.items()}
-        self.raw.setdefault(table, []).append({**row, **raw})
+        rows.append({**row, **raw})
         self._write()
 
     def _write(self):
         self.path.mkdir(parents=True, exist_ok=True)
-        result = {"machine": machine(self.device), "tables": self.raw}
+        tables = {**self.earlier, **self.tables}
+        result = {"machine": self.machine, "tables": tables}
         (self.path / f"{self.device}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        page = [f"# Measured on {self.device}", "", *(f"- {key}: {value}" for key, value in result["machine"].items())]
-        for title, rows in self.tables.items():
-            page += ["", f"## {title}", "", _line(rows[0]), _line(["---"] * len(rows[0]))]
-            page += [_line(row.values()) for row in rows]
+        page = [f"# Measured on {self.device}", "", *(f"- {key}: {value}" for key, value in self.machine.items())]
+        for title, rows in tables.items():
+            # The numbers behind a row are lists and dictionaries; what is shown is not.
+            shown = [{key: cell for key, cell in row.items() if isinstance(cell, (str, int))} for row in rows]
+            page += ["", f"## {title}", "", _line(shown[0]), _line(["---"] * len(shown[0]))]
+            page += [_line(row.values()) for row in shown]
         (self.path / f"{self.device}.md").write_text("\n".join(page) + "\n", encoding="utf-8")
 
 

@@ -127,6 +127,17 @@ def test_without_given_positions_the_rest_of_the_model_still_compiles(model):
         torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_a_compiled_model_follows_a_block_that_is_set_on_it(stock):
+    model = make_model(stock, {"AGE_mode": "strategy_2"})
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    for block in ({"AGE_mode": "strategy_2"}, {"AGE_mode": "strategy_3"}, None):
+        model.set_circle_rope(block)
+        inputs, _ = prompt(model, 6)
+        expected = make_model(stock, block)(**inputs).logits
+        torch.testing.assert_close(compiled(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_training_steps_compile(model):
     inputs, _ = prompt(model, 6)
     inputs = {key: value.detach() for key, value in inputs.items()}

@@ -71,6 +71,56 @@ def test_a_block_assigned_later_takes_effect_when_the_model_is_built():
     assert model.model.geometries[0].radius == 4 and len(model.model.geometries) == 2
 
 
+@torch.no_grad()
+def test_a_block_set_on_a_loaded_model_is_as_if_it_had_been_built_with_it(stock):
+    model, inputs = make_model(stock), image_batch()
+    blocks = [
+        {"AGE_mode": "strategy_4", "radius": 3},
+        {"AGE_mode": "strategy_2", "dff_rate": 0.5, "image_stride": 2},
+        ALL_MROPE,
+        {"base": 10000, "mrope_section": [4, 2, 2]},
+        None,
+    ]
+    section = [2, 3, 3]
+    for block in blocks:
+        model.set_circle_rope(block)
+        section = (block or {}).get("mrope_section", section)
+        fresh = make_model(stock, {"mrope_section": section, **(block or {})})
+        assert model.config.circle_rope == (block or {}) and type(model.model) is type(fresh.model)
+        assert torch.equal(model(**inputs).logits, fresh(**inputs).logits)
+        options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+        assert torch.equal(model.generate(**inputs, **options), fresh.generate(**inputs, **options))
+
+
+@torch.no_grad()
+def test_another_base_set_on_a_loaded_model_reaches_its_frequencies(stock):
+    model, inputs = make_model(stock), image_batch()
+    with pytest.warns(UserWarning, match="rope_theta"):
+        model.set_circle_rope({"base": 500})
+        fresh = make_model(stock, {"base": 500})
+    assert torch.equal(model(**inputs).logits, fresh(**inputs).logits)
+
+
+@torch.no_grad()
+def test_a_bad_block_set_on_a_loaded_model_changes_nothing(stock):
+    model, inputs = make_model(stock, {"AGE_mode": "strategy_3", "radius": 2}), image_batch()
+    expected = model(**inputs).logits
+    for block in ({"radiu": 1}, {"alpha": 2}, {"AGE_mode": ["circle"]}, {"radius": 1, "mrope_section": [1, 1, 1]}, 3):
+        with pytest.raises(ValueError, match="circle_rope"):
+            model.set_circle_rope(block)
+    assert model.config.circle_rope == {"AGE_mode": "strategy_3", "radius": 2}
+    assert torch.equal(model(**inputs).logits, expected)
+
+
+def test_a_block_set_on_a_loaded_model_is_saved(stock, tmp_path):
+    model = make_model(stock)
+    model.set_circle_rope({"AGE_mode": "strategy_4", "radius": "auto"})
+    model.save_pretrained(tmp_path)
+    loaded = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(tmp_path)
+    assert loaded.config.circle_rope == {"AGE_mode": "strategy_4", "radius": "auto"}
+    assert type(loaded.model) is Qwen2_5_VLModel_AGE_V2
+
+
 def test_a_block_changed_in_place_is_validated_when_the_model_is_built():
     config = make_config({"radius": 10})
     config.circle_rope["alpha"] = 2
