@@ -181,24 +181,19 @@ class VisionBlock(NamedTuple):
 
     def index(self, geometry) -> torch.Tensor:
         """The block's index under `geometry`, float64 `(3, length)`, before it is shifted to its place."""
-        points, moves, _ = self._parts((geometry,), _frames_of((geometry,)))
-        if moves is not None:
-            points = (points[:, :, None] + moves).reshape(1, 3, -1)
-        return torch.from_numpy(points[0])
+        return torch.from_numpy(self._parts((geometry,), _frames_of((geometry,)))[0][0])
 
     def _parts(self, geometries, frames):
-        """The same under several: one frame, how far each frame moves (None for a single one), the largest indices.
-
-        Arrays `(geometries, 3, cells)` and `(geometries, 3, grid_t, 1)`, and a list with one number per geometry.
-        """
+        """The same under several, an array `(geometries, 3, length)`, and the largest index of each."""
         points, largest, rows = frames(self.grid_h, self.grid_w)
         if self.grid_t == 1:
-            return points, None, largest
+            return points, largest
         # float32 on purpose: Qwen2.5-VL was trained with long(f * interval) rounded that way.
         times = (torch.arange(self.grid_t, dtype=torch.float32, device="cpu") * self.interval).long().double()
         axes = torch.tensor([geometry.time_axis for geometry in geometries], dtype=torch.float64, device="cpu")
         moves = axes[:, :, None] * times
-        return points, moves[..., None].numpy(), (rows + moves.amax(-1)).amax(-1).tolist()
+        points = points[:, :, None] + moves[..., None].numpy()
+        return points.reshape(len(geometries), 3, -1), (rows + moves.amax(-1)).amax(-1).tolist()
 
 
 def find_blocks(
@@ -300,44 +295,51 @@ def sequence_index(
     pieces = _lay_out(blocks, real, shape, geometries)
     offsets, next_index = _place(pieces, geometries, start, blocks_before)
 
-    # Arrays, not tensors: a batch has many small pieces, and each costs a fraction of a tensor operation that way.
-    make = torch.empty if real is None else torch.zeros
-    position_ids = make(3 * len(geometries), batch, length, dtype=torch.float32, device="cpu")
-    rows = position_ids.numpy().reshape(len(geometries), 3, batch, length)
-    offsets = torch.tensor(offsets, dtype=torch.float64, device="cpu").numpy().reshape(len(geometries), -1, 1, 1)
-    offsets = iter(offsets.swapaxes(0, 1))
-    for sample in range(batch):
-        for (begin, end, index, moves, _), offset in zip(pieces[sample], offsets):
-            if moves is None:
-                rows[:, :, sample, begin:end] = index + offset
-            else:
-                frames = rows[:, :, sample, begin:end].reshape(*moves.shape[:3], -1)
-                frames[:] = index[:, :, None] + (moves + offset[..., None])
+    # Arrays, not tensors, and one addition for all pieces: a batch can have many small ones.
+    exact = torch.empty(len(geometries), 3, batch * length, dtype=torch.float64, device="cpu").numpy()
+    counts, slot = [], 0
+    for own in pieces:
+        for count, index, _ in own:
+            exact[:, :, slot : slot + count] = index
+            counts.append(count)
+            slot += count
+    if counts:
+        offsets = torch.tensor(offsets, dtype=torch.float64, device="cpu").numpy().reshape(len(geometries), -1)
+        exact += offsets.repeat(counts, axis=1)[:, None]
+    position_ids = torch.empty(3 * len(geometries), batch, length, dtype=torch.float32, device="cpu")
+    position_ids.numpy()[:] = exact.reshape(position_ids.shape)
     return position_ids, next_index
 
 
-def _lay_out(blocks, real, shape, geometries):
-    """The pieces of every sample in order, text and blocks: first slot, last slot, index, moves, largest indices.
+# What stands in place of a block's largest indices.
+_TEXT, _PADS = None, ()
 
-    The index counts from 0; of a block it is that of one frame. Only videos have moves, and text has no largest index.
-    """
+
+def _lay_out(blocks, real, shape, geometries):
+    """The pieces of every sample in order: length, index counted from 0, and a block's largest indices."""
     batch, length = shape
-    pieces, parts = [[] for _ in range(batch)], {}
+    pieces, filled, parts = [[] for _ in range(batch)], [0] * batch, {}
     frames, ramp = _frames_of(geometries), _ramp(length)
     waiting = sorted(blocks, reverse=True)
     for sample, slot, count in _runs(real.numpy()) if real is not None else [(row, 0, length) for row in range(batch)]:
         own, end = pieces[sample], slot + count
+        if filled[sample] < slot:
+            own.append((slot - filled[sample], 0.0, _PADS))
         while waiting and waiting[-1][0] == sample and waiting[-1][1] < end:
             block = waiting.pop()
             begin, size = block.slot, block[2:]
             if size not in parts:
                 parts[size] = block._parts(geometries, frames)
             if slot < begin:
-                own.append((slot, begin, ramp[: begin - slot], None, None))
+                own.append((begin - slot, ramp[: begin - slot], _TEXT))
             slot = begin + block.length
-            own.append((begin, slot, *parts[size]))
+            own.append((slot - begin, *parts[size]))
         if slot < end:
-            own.append((slot, end, ramp[: end - slot], None, None))
+            own.append((end - slot, ramp[: end - slot], _TEXT))
+        filled[sample] = end
+    for own, end in zip(pieces, filled):
+        if end < length:
+            own.append((length - end, 0.0, _PADS))
     return pieces
 
 
@@ -351,10 +353,12 @@ def _place(pieces, geometries, start, blocks_before):
             # (`move_to_positive` below 0) sets them apart.
             text = free = start[sample][number] if start is not None else 0.0
             further = stride * blocks_before[sample] if blocks_before is not None else 0.0
-            for begin, end, _, _, largest in own:
-                if largest is None:
+            for count, _, largest in own:
+                if largest is _TEXT:
                     offsets.append(text)
-                    text += end - begin
+                    text += count
+                elif largest is _PADS:
+                    offsets.append(0.0)
                 else:
                     free = text if text > free else free
                     offsets.append(free + further)
