@@ -1,6 +1,10 @@
 """Read a Qwen2.5-VL checkpoint without loading it: its config, its shards, and the tensors in their headers."""
 
+import errno
 import json
+import math
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +22,9 @@ from safetensors import SafetensorError, safe_open
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+CARD = "README.md"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER = "adapter_model.safetensors"
 
 # Everything of a checkpoint that is carried over beside its weights and config.json.
 COMPANIONS = (
@@ -34,8 +41,17 @@ COMPANIONS = (
     "chat_template.jinja",
     "generation_config.json",
     "LICENSE",
+    "LICENSE.md",
+    "LICENSE.txt",
     "NOTICE",
 )
+
+
+# What a connection that fails raises beside OSError, by the HTTP library that the installed huggingface_hub uses.
+TRANSPORT_ERRORS = (OSError,)
+for _library in ("httpx2", "httpx"):
+    if _library in sys.modules:
+        TRANSPORT_ERRORS += (sys.modules[_library].HTTPError,)
 
 
 class ConversionError(ValueError):
@@ -50,9 +66,20 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values."""
+        bits = re.search(r"\d+|$", self.dtype)[0] or 8  # BOOL names no number
+        return math.prod(self.shape) * int(bits) // 8
 
-def fetch(base: str, revision: str | None = None) -> Path:
+
+def fetch(base: str, revision: str | None = None, offline: bool = False) -> Path:
     """The directory of a checkpoint: `base` itself where it is one, else a snapshot of the hub id `base`.
+
+    Args:
+        base: directory, or hub id.
+        revision: of the hub id.
+        offline: take the hub id from the cache, and ask nobody.
 
     Raises:
         ConversionError: there is neither, or the hub does not hand it out.
@@ -67,7 +94,10 @@ def fetch(base: str, revision: str | None = None) -> Path:
     try:
         return Path(
             snapshot_download(
-                base, revision=revision, allow_patterns=["*.safetensors", INDEX, "config.json", *COMPANIONS]
+                base,
+                revision=revision,
+                allow_patterns=["*.safetensors", INDEX, "config.json", ADAPTER_CONFIG, CARD, *COMPANIONS],
+                local_files_only=offline,
             )
         )
     except HFValidationError:
@@ -85,7 +115,22 @@ def fetch(base: str, revision: str | None = None) -> Path:
             f"there is no directory {base} here and no such repository{at} on the hub (or it is private and you are "
             "not logged in): check the name."
         ) from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, *TRANSPORT_ERRORS) as error:
+        if offline:
+            raise ConversionError(
+                f"{base} is neither a directory here nor complete in the cache, and a dry run asks nobody: give a "
+                "local checkpoint or fetch it first."
+            ) from None
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise ConversionError(
+                f"{base} could not be fetched ({error.strerror}): make room in the cache, or set HF_HOME to a larger "
+                "disk; what has arrived is kept."
+            ) from None
+        if getattr(getattr(error, "response", None), "status_code", None) == 401:
+            raise ConversionError(
+                f"{base} could not be fetched because the Hub does not accept the token: log in again with "
+                "`hf auth login` or correct HF_TOKEN."
+            ) from None
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConversionError(
             f"there is no directory {base} here, and the hub could not be asked for that id ({reason}): check the "
@@ -122,7 +167,7 @@ def read_tensors(directory: Path) -> dict[str, Tensor]:
             raise ConversionError(
                 f"{directory} has neither {SINGLE} nor {INDEX}: only safetensors checkpoints can be converted."
             )
-        return _read_header(directory, SINGLE)
+        return read_header(directory, SINGLE)
     weight_map = read_json(directory / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ConversionError(f"{directory / INDEX} has no weight_map: fetch it again.")
@@ -132,14 +177,19 @@ def read_tensors(directory: Path) -> dict[str, Tensor]:
             raise ConversionError(f"{INDEX} points to {shard!r}, which is outside of {directory}: fetch it again.")
         if not (directory / shard).is_file():
             raise ConversionError(f"{directory} lacks the shard {shard} that its index names: fetch it again.")
-        tensors |= _read_header(directory, shard)
+        tensors |= read_header(directory, shard)
     for name, shard in weight_map.items():
         if name not in tensors or tensors[name].file != shard:
             raise ConversionError(f"{INDEX} says that {shard} holds {name}, but it does not: fetch both again.")
     return tensors
 
 
-def _read_header(directory, file):
+def read_header(directory: Path, file: str) -> dict[str, Tensor]:
+    """Every tensor of one safetensors file.
+
+    Raises:
+        ConversionError: it is no whole safetensors file.
+    """
     try:
         with safe_open(directory / file, framework="pt") as shard:
             slices = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 (not a dict)
