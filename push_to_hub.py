@@ -1,57 +1,123 @@
-"""Convert a Qwen2.5-VL checkpoint to Circle-RoPE or AGE.
+"""Convert a Qwen2.5-VL checkpoint to Circle-RoPE or AGE, verify it, and publish it on the Hugging Face Hub.
 
-python push_to_hub.py Qwen/Qwen2.5-VL-3B-Instruct --output-dir Qwen2.5-VL-3B-Circle-RoPE
+python push_to_hub.py Qwen/Qwen2.5-VL-3B-Instruct --repo-id USER/Qwen2.5-VL-3B-Circle-RoPE
 """
 
 import argparse
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
 EXAMPLES = """\
 examples:
-  # the paper's best setting (radius 10, alpha 0.5, AGE strategy_4)
+  # convert with the paper's best setting (radius 10, alpha 0.5, AGE strategy_4), into a directory and no further
   python push_to_hub.py Qwen/Qwen2.5-VL-3B-Instruct --output-dir Qwen2.5-VL-3B-Circle-RoPE
-  # a block of your own, as JSON or as a file, and another schedule
+  # convert, verify, and publish as a private repository; look first what would go up
+  python push_to_hub.py ./Qwen2.5-VL-7B --repo-id USER/NAME --dry-run
+  python push_to_hub.py ./Qwen2.5-VL-7B --repo-id USER/NAME
+  # a block of your own, as JSON or as a file, or key by key
   python push_to_hub.py ./Qwen2.5-VL-7B --output-dir out --circle-rope '{"radius": "auto", "alpha": 0.7}'
   python push_to_hub.py ./Qwen2.5-VL-7B --output-dir out --circle-rope block.json --age-mode strategy_2
+  python push_to_hub.py ./Qwen2.5-VL-7B --output-dir out --radius auto-0.5 --alpha 1
+  # what a training run saved: a whole model, or a PEFT adapter
+  python push_to_hub.py runs/sft --repo-id USER/NAME --public --license apache-2.0
+  python push_to_hub.py runs/lora --repo-id USER/NAME-lora --base-model USER/NAME
 """
+PUBLISHING = ("branch", "private", "public", "create_pr", "commit_message")
+
+
+class Once(argparse.Action):
+    """Stores a value, and refuses another one."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        before = getattr(namespace, self.dest)
+        if before is not None and before != values:
+            parser.error(f"{option_string} is given twice, as {before} and as {values}: give one of them")
+        setattr(namespace, self.dest, values)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message):
+        self.exit(2, f"error: {message} (see --help)\n")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Convert a Qwen2.5-VL checkpoint to Circle-RoPE or AGE; the weights stay as they are.",
+    parser = Parser(
+        description="Convert a Qwen2.5-VL checkpoint to Circle-RoPE or AGE, verify it and publish it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "base",
-        help="checkpoint directory or hub id: Qwen2.5-VL as published or saved by transformers, or Circle-RoPE V1/V2",
-    )
-    parser.add_argument("--output-dir", type=Path, required=True, help="new directory for the converted checkpoint")
-    parser.add_argument("--revision", help="revision of the base on the hub")
-    parser.add_argument(
-        "--circle-rope", metavar="JSON_OR_FILE", help="keys of the circle_rope block, as JSON or in a JSON file"
-    )
-    parser.add_argument(
-        "--age-mode",
-        metavar="MODE",
-        help="strategy_1 to strategy_4, or a JSON list with circle or mrope for every layer",
-    )
+    parser.register("action", None, Once)
+    add = parser.add_argument
+    add("base", help="directory or hub id: Qwen2.5-VL, Circle-RoPE V1 or V2, what a training run saved, or an adapter")
+    add("--output-dir", type=Path, help="new directory for the result; may be left out with --repo-id")
+    add("--revision", help="revision of the base on the hub")
+    add("--circle-rope", metavar="JSON_OR_FILE", help="keys of the circle_rope block, as JSON or in a JSON file")
+    add("--age-mode", metavar="MODE", help="strategy_1 to strategy_4, or a JSON list with circle or mrope per layer")
+    add("--radius", help='number, "auto" or "auto-k"')
+    add("--alpha", help="number from 0 to 1")
+    add("--repo-id", metavar="USER/NAME", help="repository to publish to, made if it is not there")
+    add("--branch", help="branch to publish to, made if it is not there (default: main)")
+    add("--private", action="store_true", help="make a private repository (default)")
+    add("--public", action="store_true", help="make a public repository, or allow one that is public")
+    add("--create-pr", action="store_true", help="open a pull request on an existing repository")
+    add("--commit-message")
+    add("--license", help="licence for the card (default: the base's own)")
+    add("--base-model", metavar="ID", help="hub id of the base for the card, where the files do not say it")
+    add("--dry-run", action="store_true", help="print what would be written and uploaded; contact nobody")
+    add("--no-upload", action="store_true", help="convert, verify and write the card, but do not upload")
     return parser.parse_args(arguments)
 
 
-def read_block(circle_rope: str | None, age_mode: str | None) -> dict:
+def check_options(given: argparse.Namespace) -> None:
+    """Refuse options that contradict one another, or that need another one.
+
+    Raises:
+        ValueError: they do.
+    """
+    if given.repo_id is None and given.output_dir is None:
+        raise ValueError("there is neither --output-dir nor --repo-id: give one of them.")
+    for one, other in (
+        ("private", "public"),
+        ("branch", "create_pr"),
+        ("private", "create_pr"),
+        ("public", "create_pr"),
+    ):
+        if getattr(given, one) and getattr(given, other):
+            raise ValueError(f"{_option(one)} and {_option(other)} contradict each other: give one of them.")
+    for name in PUBLISHING:
+        if getattr(given, name) and given.repo_id is None:
+            raise ValueError(f"{_option(name)} is for publishing: give --repo-id as well.")
+
+
+def _refuse_twice(pairs):
+    """A JSON object; json itself would take the last of two values for one key."""
+    for key, value in pairs:
+        if any(other == key and said != value for other, said in pairs):
+            raise ValueError(f"it gives {key} twice")
+    return dict(pairs)
+
+
+def _option(name):
+    return "--" + name.replace("_", "-")
+
+
+def read_block(given: argparse.Namespace) -> dict:
     """The `circle_rope` block that the options give.
 
     Raises:
-        ValueError: no JSON object, or two different schedules.
+        ValueError: no JSON object, or a key that is given twice in two ways.
     """
-    block = {}
+    block, circle_rope = {}, given.circle_rope
     if circle_rope is not None:
         is_json = circle_rope.lstrip().startswith("{")
         try:
-            block = json.loads(circle_rope if is_json else Path(circle_rope).read_text(encoding="utf-8"))
+            text = circle_rope if is_json else Path(circle_rope).read_text(encoding="utf-8")
+            block = json.loads(text, object_pairs_hook=_refuse_twice)
         except OSError:
             raise ValueError(
                 f"--circle-rope {circle_rope} is neither a JSON object nor a file that can be read: give one of them."
@@ -60,33 +126,84 @@ def read_block(circle_rope: str | None, age_mode: str | None) -> dict:
             raise ValueError(f"--circle-rope {circle_rope} is not valid JSON ({error}): give a JSON object.") from None
         if not isinstance(block, dict):
             raise ValueError(f'--circle-rope {circle_rope} holds no JSON object: give one, such as {{"radius": 10}}.')
-    if age_mode is not None:
+    for option, keys in (("age_mode", ("AGE_mode",)), ("radius", ("radius", "circle_r")), ("alpha", ("alpha",))):
+        text = getattr(given, option)
+        if text is None:
+            continue
         try:
-            mode = json.loads(age_mode) if age_mode.startswith("[") else age_mode
-        except ValueError as error:
-            raise ValueError(f"--age-mode {age_mode} is not a valid JSON list ({error}): give one.") from None
-        if block.get("AGE_mode", mode) != mode:
-            raise ValueError(f"--circle-rope says AGE_mode {block['AGE_mode']!r} and --age-mode {mode!r}: give one.")
-        block["AGE_mode"] = mode
+            value = json.loads(text)
+        except ValueError:
+            value = text
+            if text.startswith("["):
+                raise ValueError(f"{_option(option)} {text} is not a valid JSON list: give one.") from None
+        for key in keys:
+            if block.get(key, value) != value:
+                raise ValueError(
+                    f"--circle-rope says {key} {block[key]!r} and {_option(option)} {value!r}: give one of them."
+                )
+        block.setdefault(next((key for key in keys if key in block), keys[0]), value)
     return block
 
 
-def main() -> int:
-    arguments = parse_arguments()
-    try:
-        block = read_block(arguments.circle_rope, arguments.age_mode)
-        from conversion.base import fetch
-        from conversion.convert import convert
+def read_target(given: argparse.Namespace):
+    """The `conversion.hub.Target` that the options give, or None.
 
-        convert(fetch(arguments.base, arguments.revision), arguments.output_dir, block)
-    except (ValueError, ImportError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    Raises:
+        ValueError: no repository id.
+    """
+    if given.repo_id is None:
+        return None
+    from conversion.hub import Target
+
+    message = {"message": given.commit_message} if given.commit_message else {}
+    return Target(given.repo_id, given.branch, given.create_pr, given.public, **message)
+
+
+def main() -> int:
+    given = parse_arguments()
+    kept = None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up then as well
+    try:
+        check_options(given)
+        block, target = read_block(given), read_target(given)
+        from conversion.publish import Publication  # takes seconds: torch and transformers
+
+        publication = Publication(given, block, target)
+        publication.prepare()
+        if given.dry_run:
+            publication.describe()
+            return 0
+        publication.write()
+        kept = publication.output
+        if given.repo_id is None and not given.no_upload:
+            print(f"{kept} is ready: AutoModelForImageTextToText.from_pretrained(..., trust_remote_code=True)")
+            return 0
+        if not given.no_upload:
+            publication.check_access()
+        publication.check()
+        if given.no_upload:
+            print(f"{kept} is verified and ready to upload")
+            return 0
+        # The client's threads would finish their files first: stop at once, for nothing here is half-written.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: (_stop(kept), os._exit(130)))
+        print(f"published: {publication.upload()}")
+    except (ValueError, ImportError, OSError) as error:
+        text = " ".join(str(error).split())
+        if kept:
+            text = f"{text.rstrip('.')}; {kept} is kept, and the same command goes on from there."
+        print(f"error: {text}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("error: interrupted, nothing was written", file=sys.stderr)
+        _stop(kept)
         return 130
-    print(f"{arguments.output_dir} is ready: AutoModelForImageTextToText.from_pretrained(..., trust_remote_code=True)")
     return 0
+
+
+def _stop(kept):
+    left = f"{kept} is kept, and the same command goes on from there" if kept else "nothing was written"
+    sys.stdout.flush()
+    print(f"error: interrupted; {left}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

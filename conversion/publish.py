@@ -1,0 +1,161 @@
+"""From a base to a repository on the Hub, step by step: prepare, write, check, upload."""
+
+import shutil
+import sys
+from argparse import Namespace
+from functools import partial
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from . import hub
+from .adapter import is_adapter, make_adapter_card, plan_adapter, verify_adapter
+from .base import CARD, INDEX, SINGLE, ConversionError, fetch
+from .card import HUB_ID, find_base, find_licence, make_card
+from .check import check_loading
+from .convert import Qwen2_5_VLConfig_CircleRoPE_V2, plan_conversion, verify
+from .files import select
+from .folder import is_written, refuse_filled, write
+
+
+class Publication:
+    """One run of push_to_hub.py, given its options and the block and target that they make; `prepare` comes first.
+
+    Without an output directory the result goes into a place of our own under HF_HOME, which is removed after the
+    upload and kept when that fails.
+    """
+
+    def __init__(self, given: Namespace, block: dict, target: hub.Target | None):
+        self.given, self.block, self.target = given, block, target
+        self.is_published = target is not None or given.no_upload
+        self.is_ours = given.output_dir is None
+        self.output = given.output_dir or Path(constants.HF_HOME) / "circle_rope" / given.repo_id.replace("/", "--")
+        self.left_out, self.printed = {}, 0
+
+    @property
+    def uploads(self) -> bool:
+        """Whether this run contacts the Hub to publish."""
+        return self.target is not None and not self.given.dry_run and not self.given.no_upload
+
+    def prepare(self) -> None:
+        """Find the base and plan the result; nothing is written.
+
+        Raises:
+            ConversionError: anything about the base, the block or the options that does not allow it.
+        """
+        given = self.given
+        if self.uploads and not Path(given.base).exists() and HUB_ID.fullmatch(given.base):
+            hub.check_access(self.target)  # before gigabytes are fetched
+        base = fetch(given.base, given.revision, offline=given.dry_run)
+        _refuse_run_folder(base)
+        if is_adapter(base):
+            self._plan_adapter(base)
+        else:
+            self._plan_model(base)
+        if self.is_published:
+            self._keep_edited_card()
+            self.left_out = select(self.plan)
+        if not self.is_ours and not is_written(self.plan, self.output):
+            refuse_filled(self.output)
+        self._print_notes()
+
+    def _plan_model(self, base):
+        self.plan = plan_conversion(base, self.block)
+        self.verify = verify
+        if self.is_published:
+            given = str(base) if self.given.base == self.given.repo_id else self.given.base
+            origin, licence = find_base(given, base, self.given.base_model), self._licence(base)
+            schedule = Qwen2_5_VLConfig_CircleRoPE_V2.from_dict(dict(self.plan.config)).schedule
+            if origin is None:
+                self.plan.notes.append(
+                    "the hub id of the base is not known, so the card names none: give --base-model"
+                )
+            self.plan.files[CARD] = make_card(self.plan, self._name, origin, licence, schedule).encode()
+
+    def _keep_edited_card(self):
+        """Of a directory that an earlier run wrote, the card stays as it is unless an option says otherwise."""
+        is_asked = self.given.license or self.given.base_model
+        if not self.is_ours and not is_asked and is_written(self.plan, self.output):
+            self.plan.files[CARD] = (self.output / CARD).read_bytes()
+
+    def _plan_adapter(self, base):
+        if self.block:
+            raise ConversionError(f"{base} is an adapter, whose block is its base's: leave the keys of the block out.")
+        if not self.is_published:
+            raise ConversionError(f"{base} is an adapter, which needs no conversion: give --repo-id to publish it.")
+        self.plan = plan_adapter(base, self.given.base_model)
+        self.verify = verify_adapter
+        self.plan.files[CARD] = make_adapter_card(self.plan, self._name, self._licence(base)).encode()
+
+    def _licence(self, base):
+        licence = find_licence(base, self.given.license)
+        if licence["license"] == "unknown":
+            self.plan.notes.append("the licence of the base is not known, and the card says so: give --license")
+        return licence
+
+    @property
+    def _name(self):
+        return self.given.repo_id or self.output.name
+
+    def describe(self) -> None:
+        """Print what would be written and uploaded."""
+        print(f"would write {self.output}")
+        if self.target is not None:
+            print(f"would create or update {self.target.describe()}")
+        print("files:")
+        for name, size in self.plan.sizes.items():
+            print(f"{size:>18,}  {name}")
+        print(f"{sum(self.plan.sizes.values()):>18,}  bytes in {len(self.plan.sizes)} files")
+        self._print_left_out()
+
+    def write(self) -> None:
+        """Write the result, unless an earlier run has done so."""
+        if is_written(self.plan, self.output):
+            print(f"{self.output} is there from an earlier run")
+            if CARD in self.plan.files:
+                (self.output / CARD).write_bytes(self.plan.files[CARD])
+            return
+        if self.is_ours:  # what is left of earlier runs with other options, or of one that was killed
+            for path in (self.output, *self.output.parent.glob(f".{self.output.name}.*")):
+                shutil.rmtree(path, ignore_errors=True)
+        write(self.plan, self.output, partial(self.verify, self.plan))
+
+    def check(self) -> None:
+        """Load the result in a new process, as a user will."""
+        print(f"checking that {self.output} loads", file=sys.stderr)
+        check_loading(self.plan, self.output)
+        self._print_notes()
+        self._print_left_out()
+
+    def check_access(self) -> None:
+        """Ask the Hub whether the upload will be taken, as far as it says so beforehand."""
+        hub.check_access(self.target)
+
+    def upload(self) -> str:
+        """Upload the result; the address of the commit or pull request."""
+        print(f"uploading to {self.target.repo_id}", file=sys.stderr)
+        address = hub.upload(self.plan, self.output, self.target)
+        if self.is_ours:
+            shutil.rmtree(self.output, ignore_errors=True)
+        return address
+
+    def _print_notes(self):
+        for note in self.plan.notes[self.printed :]:
+            print(f"note: {note}")
+        self.printed = len(self.plan.notes)
+
+    def _print_left_out(self):
+        if self.left_out:
+            print("left out:")
+        for name, reason in self.left_out.items():
+            print(f"  {name}: {reason}")
+
+
+def _refuse_run_folder(base):
+    """Name the last checkpoint of a training run where its folder was given and holds no model itself."""
+    if is_adapter(base) or any((base / name).exists() for name in (SINGLE, INDEX)):
+        return
+    checkpoints = [path for path in base.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    if checkpoints:
+        last = max(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]))
+        raise ConversionError(f"{base} holds no weights itself, but checkpoints: give one of them, such as {last}.")
