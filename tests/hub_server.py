@@ -1,0 +1,342 @@
+"""A small Hub on this computer: the part of its HTTP API that huggingface_hub uses to publish and to load a model.
+
+Large files take the LFS way, basic or in parts; Xet is not offered. Everything is kept in memory, `log` holds every
+request with the bytes that came, and `fault` may answer one in the Hub's place.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+LFS_FROM, PARTS_FROM, PART = 100_000, 4_000_000, 3_000_000  # bytes
+ROLES = {"hf_owner": ("user", "write"), "hf_reader": ("user", "read"), "hf_stranger": ("stranger", "write")}
+REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
+
+
+@dataclass
+class Repo:
+    """One repository: what each commit holds, which commit each ref is at, and who may see it."""
+
+    private: bool = False
+    gated: bool = False
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    refs: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    def commit(self, files: dict[str, bytes], ref: str = "main", message: str = "initial commit") -> str:
+        oid = hashlib.sha1(repr((len(self.commits), sorted(files), ref)).encode()).hexdigest()
+        self.commits[oid], self.refs[ref] = files, oid
+        self.messages.append(message)
+        return oid
+
+    def oid(self, revision: str) -> str | None:
+        return self.refs.get(revision) or (revision if revision in self.commits else None)
+
+    def files(self, revision: str = "main") -> dict[str, bytes]:
+        return self.commits[self.oid(revision)]
+
+
+@dataclass
+class Request:
+    """What came: method, path without query, query, headers and body."""
+
+    method: str
+    path: str
+    query: dict
+    body: bytes
+    account: str | None
+    role: str | None
+
+
+class Refusal(Exception):
+    """An answer that is no success: status, and the Hub's headers for it."""
+
+    def __init__(self, status, code=None, message="refused"):
+        self.status, self.code, self.message = status, code, message
+
+
+class Hub(ThreadingHTTPServer):
+    """The server; use it as a context manager. `url` is what HF_ENDPOINT must be."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.cdn_url = f"http://localhost:{self.server_address[1]}/cdn"  # another host than the Hub's, as it is
+        self.repos: dict[str, Repo] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.parts: dict[tuple[str, int], bytes] = {}
+        self.log: list[tuple[str, str, int]] = []
+        self.fault = lambda request: None
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request, client_address):
+        """A client that goes away is no news."""
+
+    def repo(self, request, name, *, writes=False):
+        repo, namespace = self.repos.get(name), name.split("/")[0]
+        if repo is None or (repo.private and request.account != namespace):
+            raise Refusal(404 if request.account else 401, "RepoNotFound", "Repository not found")
+        if writes and (request.account != namespace or request.role != "write"):
+            raise Refusal(403 if request.account else 401, None, "You don't have the right to write")
+        return repo
+
+    def whoami(self, request):
+        if request.account is None:
+            raise Refusal(401, None, "Invalid username or password.")
+        token = {"role": request.role, "displayName": "test"}
+        return {"type": "user", "name": request.account, "orgs": [], "auth": {"accessToken": token}}
+
+    def create(self, request):
+        given = json.loads(request.body)
+        namespace = given.get("organization") or request.account
+        name = f"{namespace}/{given['name']}"
+        if request.account != namespace or request.role != "write":
+            raise Refusal(403, None, "You don't have the rights to create a model under this namespace")
+        if name in self.repos:
+            raise Refusal(409, None, "You already created this model repo")
+        private = given.get("private") or given.get("visibility") == "private"
+        self.repos[name] = Repo(private=bool(private))
+        self.repos[name].commit({".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
+        return {"url": f"{self.url}/{name}", "name": name}
+
+    def info(self, request, repo, revision="main"):
+        found = self.repo(request, repo)
+        oid = self._oid(found, revision)
+        names = [{"rfilename": name} for name in found.commits[oid]]
+        return {"id": repo, "modelId": repo, "private": found.private, "sha": oid, "siblings": names, "tags": []}
+
+    def tree(self, request, repo, revision, folder=""):
+        found = self.repo(request, repo)
+        files = found.commits[self._oid(found, revision)]
+        entries = [_entry(name, data) for name, data in files.items() if name.startswith(unquote(folder).strip("/"))]
+        if not entries:
+            raise Refusal(404, "EntryNotFound", "not there")
+        return entries
+
+    def branch(self, request, repo, name):
+        found = self.repo(request, repo, writes=True)
+        if unquote(name) in found.refs:
+            raise Refusal(409, None, "Reference already exists")
+        found.refs[unquote(name)] = found.refs["main"]
+        return {}
+
+    def preupload(self, request, repo, revision):
+        found = self.repo(request, repo, writes="create_pr" not in request.query)
+        files = found.commits[self._oid(found, revision)]
+        answers = []
+        for file in json.loads(request.body)["files"]:
+            is_large = file["size"] > LFS_FROM or file["path"].endswith(".safetensors")
+            old = files.get(file["path"])
+            oid = None if old is None else _oid(old, is_large)
+            mode = "lfs" if is_large else "regular"
+            answers.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        return {"files": answers}
+
+    def batch(self, request, repo):
+        self.repo(request, repo)
+        given = json.loads(request.body)
+        objects, transfer = [], "basic"
+        for files in self.repos[repo].commits.values():
+            self.blobs |= {_oid(data, True): data for data in files.values()}
+        for wanted in given["objects"]:
+            oid, size = wanted["oid"], wanted["size"]
+            answer = {"oid": oid, "size": size}
+            if oid not in self.blobs:
+                upload = {"href": f"{self.url}/lfs/{oid}", "header": {}}
+                if size > PARTS_FROM:
+                    transfer = "multipart"
+                    count = -(-size // PART)
+                    urls = {str(part): f"{self.url}/lfs/{oid}/{part}" for part in range(1, count + 1)}
+                    upload = {"href": f"{self.url}/lfs/{oid}/complete", "header": {"chunk_size": str(PART), **urls}}
+                answer["actions"] = {"upload": upload, "verify": {"href": f"{self.url}/lfs-verify"}}
+            objects.append(answer)
+        return {"transfer": transfer, "objects": objects}
+
+    def put(self, request, oid):
+        self._store(oid, request.body)
+        return {}
+
+    def put_part(self, request, oid, part):
+        self.parts[oid, int(part)] = request.body
+        return {}, {"ETag": f'"{hashlib.md5(request.body).hexdigest()}"'}
+
+    def complete(self, request, oid):
+        numbers = [part["partNumber"] for part in json.loads(request.body)["parts"]]
+        self._store(oid, b"".join(self.parts.pop((oid, number)) for number in numbers))
+        return {}
+
+    def verify(self, request):
+        given = json.loads(request.body)
+        if len(self.blobs.get(given["oid"], b"")) != given["size"]:
+            raise Refusal(422, None, "wrong size")
+        return {}
+
+    def validate(self, request):
+        return {"errors": [], "warnings": []}
+
+    def commit(self, request, repo, revision):
+        is_pr = "create_pr" in request.query
+        found = self.repo(request, repo, writes=not is_pr)
+        files = dict(found.commits[self._oid(found, revision)])
+        message = ""
+        for line in request.body.splitlines():
+            item = json.loads(line)
+            value = item["value"]
+            if item["key"] == "header":
+                message = value["summary"]
+            elif item["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif item["key"] == "lfsFile":
+                if value["oid"] not in self.blobs:
+                    raise Refusal(400, None, f"{value['path']} was not uploaded")
+                files[value["path"]] = self.blobs[value["oid"]]
+            elif item["key"] == "deletedFile":
+                del files[value["path"]]
+        ref = f"refs/pr/{1 + sum(name.startswith('refs/pr/') for name in found.refs)}" if is_pr else unquote(revision)
+        oid = found.commit(files, ref, message)
+        url = f"{self.url}/{repo}/discussions/{ref.split('/')[-1]}" if is_pr else None
+        return {"commitUrl": f"{self.url}/{repo}/commit/{oid}", "commitOid": oid, "pullRequestUrl": url}
+
+    def resolve(self, request, repo, revision, path):
+        found = self.repo(request, repo)
+        oid = self._oid(found, revision)
+        if found.gated and request.account != repo.split("/")[0]:
+            raise Refusal(403 if request.account else 401, "GatedRepo", "Access to this repo is restricted")
+        data = found.commits[oid].get(unquote(path))
+        if data is None:
+            raise Refusal(404, "EntryNotFound", "not there")
+        headers = {"X-Repo-Commit": oid, "Accept-Ranges": "bytes"}
+        if len(data) <= LFS_FROM:
+            return data, {**headers, "ETag": f'"{_oid(data, False)}"'}
+        sha = _oid(data, True)
+        self.blobs.setdefault(sha, data)
+        linked = {"X-Linked-Etag": f'"{sha}"', "X-Linked-Size": str(len(data))}
+        return None, {**headers, **linked, "Location": f"{self.cdn_url}/{sha}"}
+
+    def cdn(self, request, sha):
+        return self.blobs[sha], {"ETag": f'"{sha}"', "Accept-Ranges": "bytes"}
+
+    def _store(self, oid, data):
+        if hashlib.sha256(data).hexdigest() != oid:
+            raise Refusal(400, None, "these are other bytes")
+        self.blobs[oid] = data
+
+    def _oid(self, repo, revision):
+        oid = repo.oid(unquote(revision))
+        if oid is None:
+            raise Refusal(404, "RevisionNotFound", "Invalid rev id")
+        return oid
+
+
+ROUTES = [
+    (method, re.compile(pattern + "$"), answer)
+    for method, pattern, answer in (
+        ("GET", "/api/whoami-v2", Hub.whoami),
+        ("POST", "/api/repos/create", Hub.create),
+        ("POST", "/api/validate-yaml", Hub.validate),
+        ("GET", f"/api/models/{REPO}(/revision/(?P<revision>[^/]+))?", Hub.info),
+        ("GET", f"/api/models/{REPO}/tree/(?P<revision>[^/]+)(?P<folder>/.*)?", Hub.tree),
+        ("POST", f"/api/models/{REPO}/branch/(?P<name>.+)", Hub.branch),
+        ("POST", f"/api/models/{REPO}/preupload/(?P<revision>.+)", Hub.preupload),
+        ("POST", f"/api/models/{REPO}/commit/(?P<revision>.+)", Hub.commit),
+        ("POST", rf"/{REPO}\.git/info/lfs/objects/batch", Hub.batch),
+        ("PUT", r"/lfs/(?P<oid>\w+)", Hub.put),
+        ("PUT", r"/lfs/(?P<oid>\w+)/(?P<part>\d+)", Hub.put_part),
+        ("POST", r"/lfs/(?P<oid>\w+)/complete", Hub.complete),
+        ("POST", "/lfs-verify", Hub.verify),
+        ("GET", f"/{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", Hub.resolve),
+        ("GET", r"/cdn/(?P<sha>\w+)", Hub.cdn),
+    )
+]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Reads a request, finds its route, and writes the answer."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        """The log is the server's own."""
+
+    def answer(self):
+        parts = urlsplit(self.path)
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        account, role = ROLES.get(token, (None, None))
+        request = Request(self.command, parts.path, parse_qs(parts.query), self._read(), account, role)
+        hub = self.server
+        hub.log.append((request.method, request.path, len(request.body)))
+        try:
+            if token and account is None:
+                raise Refusal(401, None, "Invalid credentials in Authorization header")
+            hub.fault(request)
+            method = "GET" if request.method == "HEAD" else request.method
+            for route, pattern, function in ROUTES:
+                match = pattern.match(request.path)
+                if route == method and match:
+                    return self._send(function(hub, request, **{k: v for k, v in match.groupdict().items() if v}))
+            raise Refusal(404, None, f"no such route: {request.method} {request.path}")
+        except Refusal as refusal:
+            headers = {"X-Error-Message": refusal.message, **({"X-Error-Code": refusal.code} if refusal.code else {})}
+            self._write(refusal.status, json.dumps({"error": refusal.message}).encode(), headers)
+        except ConnectionError:
+            self.close_connection = True
+            self.connection.close()
+
+    do_GET = do_HEAD = do_POST = do_PUT = answer
+
+    def _read(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _send(self, answer):
+        content, headers = answer if isinstance(answer, tuple) else (answer, {})
+        if "Location" in headers:
+            return self._write(302, b"", headers)
+        if not isinstance(content, bytes):
+            return self._write(200, json.dumps(content).encode(), {"Content-Type": "application/json", **headers})
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if wanted is None:
+            return self._write(200, content, headers)
+        first, last = int(wanted[1]), int(wanted[2] or len(content) - 1)
+        part = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
+        return self._write(206, content[first : last + 1], {**headers, **part})
+
+    def _write(self, status, content, headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+def _oid(data, is_large):
+    return hashlib.sha256(data).hexdigest() if is_large else hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _entry(name, data):
+    entry = {"type": "file", "path": name, "size": len(data), "oid": _oid(data, False)}
+    if len(data) > LFS_FROM:
+        entry["lfs"] = {"oid": _oid(data, True), "size": len(data), "pointerSize": 130}
+    return entry

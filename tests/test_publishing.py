@@ -1,0 +1,327 @@
+"""push_to_hub.py over HTTP: a checkpoint goes up through the real client, and a clean machine loads it and answers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
+
+from conversion.hub import SPLITS_COMMITS
+from hub_server import Hub, Refusal, Repo
+from models import ROOT
+from test_conversion import MODULES
+
+TINY = ROOT / "tiny"
+NAME = "user/circle"
+
+ASK = """
+import sys
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+name, pins = sys.argv[1], dict(part.split("=") for part in sys.argv[3:])
+model = AutoModelForImageTextToText.from_pretrained(name, trust_remote_code=True, **pins)
+pins.pop("code_revision", None)
+processor = AutoProcessor.from_pretrained(name, trust_remote_code=True, **pins)
+content = [{"type": "image", "image": Image.open(sys.argv[2])}, {"type": "text", "text": "Where is the red circle?"}]
+inputs = processor.apply_chat_template(
+    [{"role": "user", "content": content}],
+    add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+)
+output = model.generate(**inputs, max_new_tokens=32)
+print(processor.batch_decode(output[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)[0])
+"""
+
+
+def environment(hub, home, token="hf_owner"):
+    """A machine that knows no other Hub than ours, with a cache and a token of its own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
+    own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "no_proxy": "127.0.0.1,localhost"}
+    return {**kept, **own, **({"HF_TOKEN": token} if token else {})}
+
+
+@pytest.fixture
+def hub():
+    with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def push(hub, tmp_path):
+    def push(*arguments, token="hf_owner", home=tmp_path / "home", **options):
+        command = [sys.executable, str(ROOT / "push_to_hub.py"), *map(str, arguments)]
+        env = environment(hub, home, token)
+        return subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, **options)
+
+    return push
+
+
+def ask(hub, home, *pins):
+    command = [sys.executable, "-c", ASK, NAME, str(ROOT / "examples" / "shapes.png"), *pins]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(hub, home), cwd=home.parent)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def sent(hub):
+    """Bytes that arrived in large-file storage, by address."""
+    return [path for method, path, size in hub.log if method == "PUT" and size]
+
+
+def assert_refused(result, words):
+    assert result.returncode not in (0, None), result.stdout
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and words in lines[0], result.stderr
+    assert "Traceback" not in result.stderr and "hf_owner" not in result.stderr + result.stdout
+    return lines[0]
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    """The tiny checkpoint in five files, as a base that a test may damage."""
+    folder = tmp_path / "sharded"
+    folder.mkdir()
+    for path in TINY.iterdir():
+        if not path.is_symlink() and path.suffix != ".safetensors":
+            (folder / path.name).write_bytes(path.read_bytes())
+    state = load_file(TINY / "model.safetensors")
+    weight_map = {}
+    for number in range(5):
+        shard = f"model-0000{number + 1}-of-00005.safetensors"
+        part = {name: state[name] for name in sorted(state)[number::5]}
+        save_file(part, folder / shard, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, shard)
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_published_and_loaded_back_over_the_wire(hub, push, tmp_path):
+    result = push(TINY, "--repo-id", NAME, "--base-model", "user/base")
+    assert result.returncode == 0, result.stderr
+    assert f"published: {hub.url}/{NAME}/commit/" in result.stdout
+    repo = hub.repos[NAME]
+    assert repo.private and repo.files()["model.safetensors"] == (TINY / "model.safetensors").read_bytes()
+    for module in MODULES:
+        assert repo.files()[module] == (ROOT / module).read_bytes()
+    assert any(path.endswith("/complete") for _, path, _ in hub.log)  # in parts
+    assert not (tmp_path / "home" / "circle_rope" / "user--circle").exists()
+
+    answer = ask(hub, tmp_path / "clean")
+    assert answer == "top right", answer
+    commit = repo.oid("main")
+    repo.commit({**repo.files(), "modeling_qwen2_5_vl_circle_rope.py": b"raise SystemExit('unread code')\n"})
+    assert ask(hub, tmp_path / "pinned", f"revision={commit}", f"code_revision={commit}") == answer
+
+    card = ModelCard(repo.files()["README.md"].decode())
+    data = card.data.to_dict()
+    assert data["license"] == "apache-2.0" and data["language"] == ["en"]
+    assert data["library_name"] == "transformers" and data["pipeline_tag"] == "image-text-to-text"
+    assert data["base_model"] == "user/base" and data["base_model_relation"] == "finetune"
+    assert {"custom_code", "circle-rope", "age"} <= set(data["tags"])
+    for words in (
+        "Two million parameters",
+        "code_revision",
+        "AutoModelForVision2Seq",
+        "8.5k",
+        "2505.16416",
+        '"alpha"',
+    ):
+        assert words in card.text
+
+
+def test_an_interrupted_upload_goes_on_where_it_was(hub, push, sharded, tmp_path):
+    def stop_at_third(request):
+        if request.method == "PUT" and len(sent(hub)) > 2:
+            process.send_signal(signal.SIGINT)
+            time.sleep(1)
+            raise ConnectionError
+
+    hub.fault = stop_at_third
+    command = [sys.executable, str(ROOT / "push_to_hub.py"), str(sharded), "--repo-id", NAME]
+    process = subprocess.Popen(
+        command, env=environment(hub, tmp_path / "home"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    _, errors = process.communicate()
+    kept = tmp_path / "home" / "circle_rope" / "user--circle"
+    assert process.returncode == 130 and "interrupted" in errors and str(kept) in errors
+    assert (kept / "config.json").is_file() and set(hub.repos[NAME].files()) == {".gitattributes"}
+
+    arrived = set(hub.blobs)
+    assert 0 < len(arrived) < 5
+    hub.fault, hub.log[:] = lambda request: None, []
+    result = push(sharded, "--repo-id", NAME)
+    assert result.returncode == 0 and "from an earlier run" in result.stdout, result.stderr
+    again = [path.split("/")[2] for path in sent(hub)]
+    assert not arrived & set(again) and len(again) == len(set(again))
+    for shard in sharded.glob("*.safetensors"):
+        assert hub.repos[NAME].files()[shard.name] == shard.read_bytes()
+    assert "total_size 1:" in result.stdout
+    index = json.loads(hub.repos[NAME].files()["model.safetensors.index.json"])
+    state = load_file(TINY / "model.safetensors").values()
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in state)
+
+
+def test_an_update_sends_what_changed_and_leaves_no_stale_weights(hub, push, sharded):
+    assert push(TINY, "--repo-id", NAME, "--public").returncode == 0
+    assert not hub.repos[NAME].private
+    hub.repos[NAME].commit({**hub.repos[NAME].files(), "notes.txt": b"the owner's"})
+    there = {**hub.repos[NAME].files(), **{path.name: path.read_bytes() for path in sharded.glob("*-00005.*")}}
+    del there["model-00003-of-00005.safetensors"]
+    hub.repos[NAME].commit(there)
+    hub.log.clear()
+    assert push(sharded, "--repo-id", NAME, "--public", "--commit-message", "In five files").returncode == 0
+    assert hub.repos[NAME].messages[-1] == "In five files" and len(sent(hub)) == 1
+    assert hub.repos[NAME].files()["notes.txt"] == b"the owner's"
+    assert "model.safetensors" not in hub.repos[NAME].files()
+
+
+def test_a_large_folder_goes_up_by_the_client_that_is_made_for_it(hub, tmp_path):
+    if SPLITS_COMMITS:
+        pytest.skip("this client's upload_folder does it by itself")
+    code = "import sys, conversion.hub as hub; hub.LARGE = 0; import push_to_hub; sys.exit(push_to_hub.main())"
+    command = [sys.executable, "-c", code, str(TINY), "--repo-id", NAME, "--commit-message", "Large"]
+    env = environment(hub, tmp_path / "home")
+    result = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert set(hub.repos[NAME].files()) == {".gitattributes", *(path.name for path in TINY.iterdir())}
+    assert hub.repos[NAME].messages[-1] == "Large" and len(sent(hub)) == 3  # the parts of one file, once
+
+
+def test_a_branch_and_a_pull_request_leave_main_alone(hub, push):
+    hub.repos[NAME] = Repo(private=True)
+    hub.repos[NAME].commit({"config.json": b"{}"})
+    assert push(TINY, "--repo-id", NAME, "--branch", "tiny").returncode == 0
+    result = push(TINY, "--repo-id", NAME, "--create-pr")
+    assert result.returncode == 0 and f"{hub.url}/{NAME}/discussions/1" in result.stdout, result.stderr
+    for ref in ("tiny", "refs/pr/1"):
+        assert "model.safetensors" in hub.repos[NAME].files(ref)
+    assert hub.repos[NAME].files() == {"config.json": b"{}"}
+
+
+def test_a_base_from_the_hub_is_converted_and_published(hub, push, base_dir, tmp_path):
+    """An official-layout repository with its licence, fetched into the cache, whose links become files."""
+    card = (
+        b"---\nlicense_name: qwen-research\nlicense_link: https://example.org/LICENSE\nlanguage:\n- en\n---\nQwen.\n"
+    )
+    files = {path.name: path.read_bytes() for path in base_dir.iterdir() if path.is_file()}
+    hub.repos["qwen/vl"] = Repo()
+    hub.repos["qwen/vl"].commit({**files, "README.md": card, "LICENSE": b"Qwen's own"})
+    result = push("qwen/vl", "--repo-id", NAME, "--output-dir", "out", "--no-upload", "--radius", "4", "--alpha", "1")
+    assert (tmp_path / "out" / "config.json").is_file(), result.stderr
+    text = (tmp_path / "out" / "README.md").read_text()
+    data = ModelCard(text).data.to_dict()
+    assert data["base_model"] == "qwen/vl" and "not fine-tuned" in text
+    assert (data["license"], data["license_name"]) == ("other", "qwen-research")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["circle_rope"]["radius"] == 4
+    assert not any(path.is_symlink() for path in (tmp_path / "out").iterdir())
+    assert NAME not in hub.repos
+
+
+def wrong_token(hub):
+    return "hf_nobody"
+
+
+def no_permission(hub):
+    return "hf_stranger"
+
+
+def may_only_read(hub):
+    return "hf_reader"
+
+
+def not_logged_in(hub):
+    return None
+
+
+def another_model(hub):
+    hub.repos[NAME] = Repo(private=True)
+    hub.repos[NAME].commit({"config.json": b'{"model_type": "llama"}', "model.safetensors": b"precious"})
+    return "hf_owner"
+
+
+def public_already(hub):
+    hub.repos[NAME] = Repo()
+    hub.repos[NAME].commit({})
+    return "hf_owner"
+
+
+def server_refuses(hub):
+    def refuse(request):
+        if "/commit/" in request.path:
+            raise Refusal(413, None, "Payload too large")
+
+    hub.fault = refuse
+    return "hf_owner"
+
+
+@pytest.mark.parametrize(
+    "trouble, words",
+    [
+        (wrong_token, "does not accept the token"),
+        (no_permission, "may not write to user/circle"),
+        (may_only_read, "the token may only read"),
+        (not_logged_in, "there is no token"),
+        (another_model, "exists and holds a 'llama' model"),
+        (public_already, "exists and is public"),
+        (server_refuses, "did not take the upload"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_sentence_and_the_result_is_kept(hub, push, tmp_path, trouble, words):
+    token = trouble(hub)
+    before = {name: repo.files() for name, repo in hub.repos.items()}
+    result = push(TINY, "--repo-id", NAME, "--output-dir", "out", token=token)
+    assert "out is kept" in assert_refused(result, words)
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert all(hub.repos[name].files() == files for name, files in before.items())
+
+
+def test_a_lost_connection_is_one_sentence_and_the_result_is_kept(hub, push, tmp_path):
+    def drop(request):
+        if request.method == "PUT":
+            hub.shutdown()
+            hub.server_close()
+            raise ConnectionError
+
+    hub.fault = drop
+    result = push(TINY, "--repo-id", NAME, "--output-dir", "out")
+    assert_refused(result, f"the connection to {hub.url} failed")
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(push, tmp_path):
+    resource = pytest.importorskip("resource")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # noqa: E731
+    elsewhere = Path("/dev/shm")  # another file system: no hard links
+    if not elsewhere.is_dir():
+        pytest.skip("needs a second file system")
+    output = elsewhere / f"circle_rope_{os.getpid()}"
+    assert_refused(push(TINY, "--output-dir", output, preexec_fn=limit), "could not be written")
+    assert not output.exists() and not list(elsewhere.glob(f".{output.name}*"))
+
+
+@pytest.mark.parametrize(
+    "base, arguments, words",
+    [
+        ("user/absent", (), "no such repository"),
+        ("qwen/gated", (), "is gated"),
+        (TINY, ("--create-pr",), "no repository user/circle to open a pull request on"),
+        ("user/absent", ("--dry-run",), "a dry run asks nobody"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(hub, push, base, arguments, words):
+    hub.repos["qwen/gated"] = Repo(gated=True)
+    hub.repos["qwen/gated"].commit({"config.json": b"{}"})
+    assert_refused(push(base, "--repo-id", NAME, *arguments), words)
+    assert NAME not in hub.repos
+
+
+def test_a_gated_base_without_a_token_is_one_sentence(hub, push):
+    hub.repos["qwen/gated"] = Repo(gated=True)
+    hub.repos["qwen/gated"].commit({"config.json": b"{}"})
+    assert_refused(push("qwen/gated", "--output-dir", "out", token=None), "is gated")
