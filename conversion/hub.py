@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib.util
 import json
+import re
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -183,9 +184,10 @@ def _sentence(error, target):
     chain = [error]
     while (cause := chain[-1].__cause__) is not None and cause not in chain:
         chain.append(cause)
-    status = next(
-        (error.response.status_code for error in chain if getattr(error, "response", None) is not None), None
-    )
+    responses = (getattr(cause, "response", None) for cause in chain)
+    status = next((response.status_code for response in responses if response is not None), None)
+    if status is None and (said := re.search(r"client error \((\d{3})", str(error))):  # hf_xet's words
+        status = int(said[1])
     repo = target.repo_id
     for cause in chain:
         if isinstance(cause, OfflineModeIsEnabled):

@@ -130,6 +130,16 @@ def test_unchanged_weights_take_no_space_and_survive_a_save_over_them(trained, t
     assert (trained / "model.safetensors").read_bytes() == before
 
 
+def test_a_large_model_is_checked_without_its_weights(trained):
+    """What takes the place of loading and generating above 1 GB: the meta device."""
+    publish(trained, trained.parent / "out")
+    (trained.parent / "out" / "model.safetensors").unlink()
+    command = [sys.executable, str(ROOT / "conversion" / "load_check.py"), str(trained.parent / "out")]
+    assert subprocess.run([*command, "large"], capture_output=True).returncode == 0
+    small = subprocess.run([*command, "small"], capture_output=True, text=True)
+    assert small.returncode and "error: AutoModelForImageTextToText: " in small.stderr
+
+
 def test_a_result_that_was_edited_is_not_overwritten(trained, tmp_path):
     publish(trained, tmp_path / "out")
     publish(trained, tmp_path / "out")  # as after an interruption

@@ -194,10 +194,10 @@ def test_a_large_folder_goes_up_by_the_client_that_is_made_for_it(hub, tmp_path)
 
 
 def test_a_branch_and_a_pull_request_leave_main_alone(hub, push):
-    hub.repos[NAME] = Repo(private=True)
+    hub.repos[NAME] = Repo()
     hub.repos[NAME].commit({"config.json": b"{}"})
-    assert push(TINY, "--repo-id", NAME, "--branch", "tiny").returncode == 0
-    result = push(TINY, "--repo-id", NAME, "--create-pr")
+    assert push(TINY, "--repo-id", NAME, "--branch", "tiny", "--public").returncode == 0
+    result = push(TINY, "--repo-id", NAME, "--create-pr", token="hf_stranger")
     assert result.returncode == 0 and f"{hub.url}/{NAME}/discussions/1" in result.stdout, result.stderr
     for ref in ("tiny", "refs/pr/1"):
         assert "model.safetensors" in hub.repos[NAME].files(ref)
@@ -292,6 +292,14 @@ def test_a_lost_connection_is_one_sentence_and_the_result_is_kept(hub, push, tmp
     result = push(TINY, "--repo-id", NAME, "--output-dir", "out")
     assert_refused(result, f"the connection to {hub.url} failed")
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_a_hub_that_is_not_there_is_one_sentence_and_the_result_is_kept(hub, push, tmp_path):
+    hub.shutdown()
+    hub.server_close()
+    result = push(TINY, "--repo-id", NAME)
+    assert str(tmp_path / "home" / "circle_rope" / "user--circle") in assert_refused(result, f"{hub.url} failed")
+    assert (tmp_path / "home" / "circle_rope" / "user--circle" / "model.safetensors").is_file()
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(push, tmp_path):
