@@ -14,10 +14,12 @@ TEXT = {".json", ".jinja", ".md", ".py", ".txt", ""}
 
 
 def stays_inside(path: Path, directory: Path) -> bool:
-    """Whether `path` is no link, or one that stays in `directory` or, in the Hub's cache, in the same repo's blobs."""
-    allowed = [directory.resolve()]
-    if directory.resolve().parent.name == "snapshots":
-        allowed.append(directory.resolve().parent.parent / "blobs")
+    """Whether `path` is no link, or one that stays in `directory` or, in the Hub's cache, among that cache's blobs."""
+    directory = directory.resolve()
+    allowed = [directory]
+    repo = directory.parent.parent
+    if directory.parent.name == "snapshots" and repo.name.startswith("models--"):
+        allowed += [repo / "blobs", repo.parent / "blobs"]  # newer clients share blobs among repos
     return not path.is_symlink() or any(path.resolve().is_relative_to(folder) for folder in allowed)
 
 

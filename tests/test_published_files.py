@@ -107,6 +107,24 @@ def test_what_a_training_run_leaves_is_put_right_and_the_rest_stays_at_home(trai
     assert "auto_map" not in json.loads((trained / "config.json").read_text())
 
 
+def test_the_links_of_the_hubs_cache_are_files_of_the_base(trained, tmp_path):
+    """A snapshot links to the repo's blobs, and a blob may link to one that the cache's repos share."""
+    repo = tmp_path / "hub" / "models--user--base"
+    snapshot = repo / "snapshots" / "0123"
+    for folder in (snapshot, repo / "blobs", tmp_path / "hub" / "blobs" / "ab"):
+        folder.mkdir(parents=True)
+    for number, path in enumerate(sorted(trained.iterdir())):
+        path.rename(tmp_path / "hub" / "blobs" / "ab" / str(number))
+        (repo / "blobs" / str(number)).symlink_to(Path("..", "..", "blobs", "ab", str(number)))
+        (snapshot / path.name).symlink_to(Path("..", "..", "blobs", str(number)))
+    said = publish(snapshot, tmp_path / "out")
+    assert "left out" not in said
+    written = list((tmp_path / "out").iterdir())
+    assert {path.name for path in written} == {path.name for path in TINY.iterdir()}
+    assert not any(path.is_symlink() for path in written)
+    assert ModelCard((tmp_path / "out" / "README.md").read_text()).data.base_model == "user/base"
+
+
 def test_the_text_of_an_owners_card_is_kept(trained, tmp_path):
     (trained / "README.md").write_text(
         "---\nlicense: mit\ntags:\n- mine\nbase_model: /home/me/run\n---\n# Mine\n\nWords.\n"
