@@ -10,10 +10,13 @@ import json
 import re
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from http.server import ThreadingHTTPServer
+from urllib.parse import unquote
+
+from hub_http import Handler, Refusal
 
 LFS_FROM, PARTS_FROM, PART = 100_000, 4_000_000, 3_000_000  # bytes
+# Who a token belongs to, and what it may do.
 ROLES = {"hf_owner": ("user", "write"), "hf_reader": ("user", "read"), "hf_stranger": ("stranger", "write")}
 REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
 
@@ -41,29 +44,11 @@ class Repo:
         return self.commits[self.oid(revision)]
 
 
-@dataclass
-class Request:
-    """What came: method, path without query, query, headers and body."""
-
-    method: str
-    path: str
-    query: dict
-    body: bytes
-    account: str | None
-    role: str | None
-
-
-class Refusal(Exception):
-    """An answer that is no success: status, and the Hub's headers for it."""
-
-    def __init__(self, status, code=None, message="refused"):
-        self.status, self.code, self.message = status, code, message
-
-
 class Hub(ThreadingHTTPServer):
     """The server; use it as a context manager. `url` is what HF_ENDPOINT must be."""
 
     daemon_threads = True
+    roles = ROLES
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -242,7 +227,18 @@ class Hub(ThreadingHTTPServer):
         return oid
 
 
-ROUTES = [
+def _oid(data, is_large):
+    return hashlib.sha256(data).hexdigest() if is_large else hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _entry(name, data):
+    entry = {"type": "file", "path": name, "size": len(data), "oid": _oid(data, False)}
+    if len(data) > LFS_FROM:
+        entry["lfs"] = {"oid": _oid(data, True), "size": len(data), "pointerSize": 130}
+    return entry
+
+
+Hub.routes = [
     (method, re.compile(pattern + "$"), answer)
     for method, pattern, answer in (
         ("GET", "/api/whoami-v2", Hub.whoami),
@@ -262,81 +258,3 @@ ROUTES = [
         ("GET", r"/cdn/(?P<sha>\w+)", Hub.cdn),
     )
 ]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Reads a request, finds its route, and writes the answer."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        """The log is the server's own."""
-
-    def answer(self):
-        parts = urlsplit(self.path)
-        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-        account, role = ROLES.get(token, (None, None))
-        request = Request(self.command, parts.path, parse_qs(parts.query), self._read(), account, role)
-        hub = self.server
-        hub.log.append((request.method, request.path, len(request.body)))
-        try:
-            if token and account is None:
-                raise Refusal(401, None, "Invalid credentials in Authorization header")
-            hub.fault(request)
-            method = "GET" if request.method == "HEAD" else request.method
-            for route, pattern, function in ROUTES:
-                match = pattern.match(request.path)
-                if route == method and match:
-                    return self._send(function(hub, request, **{k: v for k, v in match.groupdict().items() if v}))
-            raise Refusal(404, None, f"no such route: {request.method} {request.path}")
-        except Refusal as refusal:
-            headers = {"X-Error-Message": refusal.message, **({"X-Error-Code": refusal.code} if refusal.code else {})}
-            self._write(refusal.status, json.dumps({"error": refusal.message}).encode(), headers)
-        except ConnectionError:
-            self.close_connection = True
-            self.connection.close()
-
-    do_GET = do_HEAD = do_POST = do_PUT = answer
-
-    def _read(self):
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def _send(self, answer):
-        content, headers = answer if isinstance(answer, tuple) else (answer, {})
-        if "Location" in headers:
-            return self._write(302, b"", headers)
-        if not isinstance(content, bytes):
-            return self._write(200, json.dumps(content).encode(), {"Content-Type": "application/json", **headers})
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-        if wanted is None:
-            return self._write(200, content, headers)
-        first, last = int(wanted[1]), int(wanted[2] or len(content) - 1)
-        part = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
-        return self._write(206, content[first : last + 1], {**headers, **part})
-
-    def _write(self, status, content, headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-
-def _oid(data, is_large):
-    return hashlib.sha256(data).hexdigest() if is_large else hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-def _entry(name, data):
-    entry = {"type": "file", "path": name, "size": len(data), "oid": _oid(data, False)}
-    if len(data) > LFS_FROM:
-        entry["lfs"] = {"oid": _oid(data, True), "size": len(data), "pointerSize": 130}
-    return entry

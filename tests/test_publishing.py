@@ -13,7 +13,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from conversion.hub import SPLITS_COMMITS
-from hub_server import Hub, Refusal, Repo
+from hub_http import Refusal
+from hub_server import Hub, Repo
 from models import ROOT
 from test_conversion import MODULES
 
