@@ -156,7 +156,8 @@ def read_target(given: argparse.Namespace):
     from conversion.hub import Target
 
     message = {"message": given.commit_message} if given.commit_message else {}
-    return Target(given.repo_id, given.branch, given.create_pr, given.public, **message)
+    branch = None if given.branch == "main" else given.branch
+    return Target(given.repo_id, branch, given.create_pr, given.public, **message)
 
 
 def main() -> int:

@@ -79,7 +79,7 @@ def find_licence(directory: Path, given: str | None) -> dict[str, str]:
     licence = {key: said[key] for key in ("license", "license_name", "license_link") if said.get(key)}
     if licence:
         return {"license": "other", **licence}
-    for path in sorted(directory.glob("LICENSE*")):
+    for path in filter(Path.is_file, sorted(directory.glob("LICENSE*"))):
         is_apache = re.search(r"Apache License\s+Version 2\.0", path.read_text(encoding="utf-8", errors="replace"))
         return {"license": "apache-2.0"} if is_apache else {"license": "other", "license_link": path.name}
     return {"license": "unknown"}

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 
 from . import hub
 from .adapter import is_adapter, make_adapter_card, plan_adapter, verify_adapter
-from .base import CARD, INDEX, SINGLE, ConversionError, fetch
+from .base import ADAPTER_CONFIG, CARD, INDEX, SINGLE, ConversionError, fetch
 from .card import HUB_ID, find_base, find_licence, make_card
 from .check import check_loading
 from .convert import Qwen2_5_VLConfig_CircleRoPE_V2, plan_conversion, verify
@@ -44,6 +44,8 @@ class Publication:
             ConversionError: anything about the base, the block or the options that does not allow it.
         """
         given = self.given
+        if not (self.is_ours or any((self.output / name).is_file() for name in ("config.json", ADAPTER_CONFIG))):
+            refuse_filled(self.output)  # no result of an earlier run
         if self.uploads and not Path(given.base).exists() and HUB_ID.fullmatch(given.base):
             hub.check_access(self.target)  # before gigabytes are fetched
         base = fetch(given.base, given.revision, offline=given.dry_run)
@@ -55,9 +57,16 @@ class Publication:
         if self.is_published:
             self._keep_edited_card()
             self.left_out = select(self.plan)
-        if not self.is_ours and not is_written(self.plan, self.output):
-            refuse_filled(self.output)
+        if not is_written(self.plan, self.output):
+            if self._is_base:
+                raise ConversionError(f"{base} is where the result would go: give another --output-dir.")
+            if not self.is_ours:
+                refuse_filled(self.output)
         self._print_notes()
+
+    @property
+    def _is_base(self):
+        return self.output.resolve() == self.plan.base.resolve()
 
     def _plan_model(self, base):
         self.plan = plan_conversion(base, self.block)
@@ -135,7 +144,7 @@ class Publication:
         """Upload the result; the address of the commit or pull request."""
         print(f"uploading to {self.target.repo_id}", file=sys.stderr)
         address = hub.upload(self.plan, self.output, self.target)
-        if self.is_ours:
+        if self.is_ours and not self._is_base:
             shutil.rmtree(self.output, ignore_errors=True)
         return address
 

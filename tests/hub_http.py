@@ -20,10 +20,10 @@ class Request:
 
 
 class Refusal(Exception):
-    """An answer that is no success: status, and the Hub's headers for it."""
+    """An answer that is no success: status, the Hub's headers for it, and more of its content."""
 
-    def __init__(self, status, code=None, message="refused"):
-        self.status, self.code, self.message = status, code, message
+    def __init__(self, status, code=None, message="refused", **content):
+        self.status, self.code, self.message, self.content = status, code, message, content
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(404, None, f"no such route: {request.method} {request.path}")
         except Refusal as refusal:
             headers = {"X-Error-Message": refusal.message, **({"X-Error-Code": refusal.code} if refusal.code else {})}
-            self._write(refusal.status, json.dumps({"error": refusal.message}).encode(), headers)
+            self._write(refusal.status, json.dumps({"error": refusal.message, **refusal.content}).encode(), headers)
         except ConnectionError:
             self.close_connection = True
             self.connection.close()

@@ -92,7 +92,7 @@ class Hub(ThreadingHTTPServer):
         if request.account != namespace or request.role != "write":
             raise Refusal(403, None, "You don't have the rights to create a model under this namespace")
         if name in self.repos:
-            raise Refusal(409, None, "You already created this model repo")
+            raise Refusal(409, None, "You already created this model repo", url=f"{self.url}/{name}", name=name)
         private = given.get("private") or given.get("visibility") == "private"
         self.repos[name] = Repo(private=bool(private))
         self.repos[name].commit({".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})

@@ -166,6 +166,16 @@ def test_a_result_that_was_edited_is_not_overwritten(trained, tmp_path):
     assert (tmp_path / "out" / "tokenizer_config.json").read_text() == "{}"
 
 
+def test_a_base_in_the_place_of_the_result_is_never_deleted(tmp_path):
+    place = tmp_path / "home" / "circle_rope" / "user--name"
+    arguments = ("--repo-id", "user/name", "--no-upload")
+    assert push(TINY, *arguments, HF_HOME=str(tmp_path / "home")).returncode == 0
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    result = push(place, *arguments, "--alpha", "1", HF_HOME=str(tmp_path / "home"))
+    assert_refused(result, "is where the result would go")
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+
+
 def damage_dtype(folder):
     state = load_file(folder / "model.safetensors")
     state[min(state)] = state[min(state)].bfloat16()
