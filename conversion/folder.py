@@ -7,10 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import safetensors
 from huggingface_hub.utils import tqdm
+from packaging.version import Version
 
 from .base import CARD, ConversionError, Tensor
 
+# Whether saving replaces a file; until 0.8 it wrote into the file, and so through a hard link into the base as well.
+SAVING_REPLACES = Version(safetensors.__version__) >= Version("0.8.0.dev0")
 FICLONE = 0x40049409  # Linux's request for a file that shares the blocks of another until one of them changes
 
 
@@ -100,19 +104,20 @@ def place(source: Path, target: Path) -> None:
     """Make `target` a file with the content of `source`, at no cost in space where the file system allows it.
 
     Weights become a copy-on-write clone, else a hard link to the file behind `source`, else a copy. A hard link is
-    one file with two names: what deletes or replaces one of them, as safetensors does when it saves, leaves the other
-    alone, but a program that writes into the file itself would change both. Small files, which people do edit, are
-    always copies.
+    one file with two names: what deletes or replaces one of them, as saving with safetensors does from 0.8 on, leaves
+    the other alone, but what writes into the file itself, as saving with older ones does, changes both. So there are
+    links only where the installed safetensors replaces. Small files, which people do edit, are always copies.
     """
     source = source.resolve()
     if source.suffix == ".safetensors" or target.suffix == ".safetensors":
         if _clone(source, target):
             return
-        try:
-            os.link(source, target)
-            return
-        except OSError:  # another file system, or one without links
-            pass
+        if SAVING_REPLACES:
+            try:
+                os.link(source, target)
+                return
+            except OSError:  # another file system, or one without links
+                pass
     shutil.copyfile(source, target)
     _keep_time(source, target)
 
