@@ -1,0 +1,100 @@
+"""Which `circle_rope` block a run uses: that of its checkpoint, or one that is given for an official checkpoint."""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
+    Qwen2_5_VLConfig_CircleRoPE_V2,
+    age_schedule,
+    validate_circle_rope,
+)
+from conversion.base import ConversionError, read_json  # noqa: E402
+from conversion.convert import default_block, make_config  # noqa: E402
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: E402
+
+__all__ = [
+    "ROOT",
+    "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
+    "age_schedule",
+    "config_with_block",
+    "default_block",
+    "read_override",
+]
+
+ARCHITECTURES = (
+    "Qwen2_5_VLForConditionalGeneration_CircleRoPE",
+    Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.__name__,
+)
+
+
+def config_with_block(directory: str | Path, block: dict | None) -> Qwen2_5_VLConfig_CircleRoPE_V2:
+    """The config of a checkpoint under a block.
+
+    An official checkpoint takes the block as it is, or without one that of this repo's config.json. A converted one
+    has its own and needs none; a block that says the same is accepted.
+
+    Raises:
+        ValueError: no Qwen2.5-VL checkpoint, a block that is not allowed or does not fit it (a schedule of another
+            depth, another head_dim), or one that says something else than a converted checkpoint's own.
+    """
+    directory = Path(directory)
+    raw = read_json(directory / "config.json")
+    own = make_config(directory, {})
+    if raw["model_type"] == "qwen2_5_vl" and raw.get("circle_rope") is None:
+        config = make_config(directory, block or {})
+        if block:
+            config["circle_rope"] = validate_circle_rope(block)
+        return _from_dict(config)
+    for key, value in validate_circle_rope(block).items():
+        if _positions(_from_dict(make_config(directory, {key: value}))) != _positions(_from_dict(own)):
+            raise ConversionError(
+                f"{directory} is converted already, with the block {json.dumps(own['circle_rope'])}, but {key} "
+                f"{json.dumps(value)} was asked for: leave the override out, or convert it to another block with "
+                "push_to_hub.py."
+            )
+    return _from_dict(own)
+
+
+def _from_dict(config):
+    return Qwen2_5_VLConfig_CircleRoPE_V2.from_dict(json.loads(json.dumps(config)))
+
+
+def _positions(config):
+    """All that the block decides."""
+    text = config.text_config
+    rope = {name: getattr(text, name, None) for name in ("rope_parameters", "rope_theta", "rope_scaling")}
+    return config.schedule, config.make_geometry("circle"), rope
+
+
+def read_override(override: str | dict | None) -> dict | None:
+    """The block of an override as V2's recipe writes it, `{"architectures": [...], "circle_rope": {...}}`.
+
+    Raises:
+        ValueError: no JSON object, another key than those two, or another architecture.
+    """
+    if override is None:
+        return None
+    if isinstance(override, str):
+        try:
+            override = json.loads(override)
+        except ValueError as error:
+            raise ConversionError(f"model_config_override {override} is not valid JSON ({error}): give an object.") from None
+    if not isinstance(override, dict) or not isinstance(override.get("circle_rope", {}), dict):
+        raise ConversionError(
+            f'model_config_override is {override!r}, but must be an object such as {{"circle_rope": {{"radius": 10}}}}.'
+        )
+    for key, value in override.items():
+        if key not in ("circle_rope", "architectures", "model_type"):
+            raise ConversionError(
+                f"model_config_override has the key {key!r}, but only circle_rope (and V2's architectures) can be "
+                "overridden here: change anything else in the checkpoint's config.json."
+            )
+        if key == "architectures" and not set(value) <= set(ARCHITECTURES):
+            raise ConversionError(
+                f"model_config_override has the architectures {value!r}, but must have [{ARCHITECTURES[-1]!r}] or none."
+            )
+    return override.get("circle_rope")

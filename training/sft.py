@@ -1,0 +1,146 @@
+"""Fine-tune with TRL's SFTTrainer: Circle-RoPE or AGE, the whole model or LoRA, on a dataset folder or a hub id.
+
+python training/sft.py --model_name_or_path tiny --dataset_name DIR_OR_ID --output_dir out
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from anneal import CircleRopeAnnealing, save_block  # noqa: E402
+from blocks import ROOT, Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, config_with_block, default_block  # noqa: E402
+from rows import IMAGE_TAG, check_row, count_placeholders, read_rows  # noqa: E402
+
+sys.path.insert(0, str(ROOT))
+
+from conversion.base import fetch, read_json  # noqa: E402
+from push_to_hub import read_block  # noqa: E402
+
+# Only the language model's projections, whatever stands before them: the vision tower stays as it is.
+LORA_TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+
+
+@dataclass
+class GeometryArguments:
+    """The positions."""
+
+    circle_rope: str | None = field(
+        default=None, metadata={"help": "keys of the block for an official checkpoint, as JSON or in a JSON file"}
+    )
+    age_mode: str | None = field(default=None, metadata={"help": "strategy_1 to strategy_4, or a JSON list"})
+    anneal: str | None = field(
+        default=None, metadata={"help": "radius, dff_rate or AGE_mode: move it to its value during training"}
+    )
+    anneal_steps: float = field(
+        default=0.5, metadata={"help": "steps that the annealing takes; below 1 the share of all steps"}
+    )
+    train_vision: bool = field(default=False, metadata={"help": "train vision tower and projector too"})
+    max_pixels: int | None = field(default=None, metadata={"help": "the processor scales larger pictures down to it"})
+
+
+def split_turns(row: dict) -> list[dict]:
+    """One example for every answer: what comes before it as the prompt, and the pictures up to there."""
+    examples, messages, images = [], [], list(row["images"])
+    untagged = images and not sum(count_placeholders(message["content"]) for message in row["messages"])
+    for message in row["messages"]:
+        content = message["content"]
+        if untagged and message["role"] == "user":
+            content, untagged = IMAGE_TAG * len(images) + content if isinstance(content, str) else content, False
+        message = {"role": message["role"], "content": parts(content)}
+        if message["role"] == "assistant":
+            seen = sum(part["type"] == "image" for before in messages for part in before["content"])
+            examples.append({"prompt": list(messages), "completion": [message], "images": images[:seen]})
+        messages.append(message)
+    return examples
+
+
+def parts(content) -> list[dict]:
+    """A message's content as the processor's template takes it."""
+    if not isinstance(content, str):
+        return [
+            {"type": "image", "text": None} if part["type"] == "image" else {"type": "text", "text": part["text"]}
+            for part in content
+        ]
+    pieces = []
+    for number, text in enumerate(content.split(IMAGE_TAG)):
+        pieces += [{"type": "image", "text": None}] * (number > 0)
+        pieces += [{"type": "text", "text": text}] * bool(text)
+    return pieces
+
+
+def load_examples(name: str, config: str | None, split: str):
+    """Examples of a folder with `SPLIT.jsonl`, or of a dataset that `datasets.load_dataset` can load.
+
+    Raises:
+        ValueError: no such dataset, or a row that `rows.check_row` refuses.
+    """
+    from datasets import Dataset, Image, Sequence, load_dataset
+
+    folder = Path(name)
+    if (folder / f"{split}.jsonl").is_file():
+        rows = read_rows(folder / f"{split}.jsonl")
+    elif folder.is_dir() and not any(folder.rglob("*.parquet")):
+        raise ValueError(f"{name} has neither {split}.jsonl nor parquet files: see training/README.md for the format.")
+    else:
+        rows = load_dataset(name, config, split=split)
+        if "images" not in rows.column_names and "image" in rows.column_names:
+            rows = rows.rename_column("image", "images")
+        rows = list(rows)
+        for number, row in enumerate(rows, 1):
+            check_row(row, f"{name}, row {number},")
+    examples = [example for row in rows for example in split_turns(row)]
+    if not examples:
+        raise ValueError(f"{name} has no answers: at least one message must be of the assistant.")
+    return Dataset.from_list(examples).cast_column("images", Sequence(Image()))
+
+
+def main():
+    from transformers import AutoProcessor
+    from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser, get_peft_config
+
+    parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig, GeometryArguments), description=__doc__)
+    parser.set_defaults(max_length=4096, lora_target_modules=[LORA_TARGETS])
+    script, training, model_args, geometry = parser.parse_args_and_config()
+    if not script.dataset_name or not model_args.model_name_or_path:
+        raise ValueError("--model_name_or_path and --dataset_name are needed: a directory or a hub id each.")
+
+    base = fetch(model_args.model_name_or_path, None if Path(model_args.model_name_or_path).is_dir() else model_args.model_revision)
+    block = read_block(geometry.circle_rope, geometry.age_mode)
+    if block and read_json(base / "config.json").get("model_type") == "qwen2_5_vl":
+        block = {**default_block(), **block}
+    config = config_with_block(base, block)
+    examples = load_examples(script.dataset_name, script.dataset_config, script.dataset_train_split)
+    callbacks = []
+    if geometry.anneal:
+        steps = geometry.anneal_steps
+        callbacks = [CircleRopeAnnealing(geometry.anneal, steps=steps if steps <= 1 else int(steps))]
+
+    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(
+        base, config=config, dtype=model_args.dtype or "auto", attn_implementation=model_args.attn_implementation
+    )
+    processor = AutoProcessor.from_pretrained(base, **({"max_pixels": geometry.max_pixels} if geometry.max_pixels else {}))
+    if not geometry.train_vision:
+        model.model.visual.requires_grad_(False)
+    peft_config = get_peft_config(model_args)
+    trainer = SFTTrainer(
+        model=model,
+        args=training,
+        train_dataset=examples,
+        processing_class=processor,
+        peft_config=peft_config,
+        callbacks=callbacks,
+    )
+    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    trainer.save_model(training.output_dir)
+    if peft_config is not None and trainer.accelerator.is_main_process:
+        save_block(model, training.output_dir)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")

@@ -1,0 +1,181 @@
+"""One optimiser step on two samples, in one process or in several: logits and weights are written to a file.
+
+torchrun --standalone --nproc-per-node 2 training/tests/parallel.py MODEL ENGINE FILE
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / name) for name in (".", "shapes")]
+
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 as Model  # noqa: E402
+
+# So large an eps that rounding in a gradient is not blown up to a whole step.
+OPTIMIZER = {"lr": 1e-3, "eps": 1e-4, "weight_decay": 0.01}
+
+
+def samples(folder):
+    """Two samples of different lengths and pictures, with every text token learned."""
+    torch.manual_seed(0)
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    made = []
+    for texts, grid in (((7, 9), [1, 8, 12]), ((3, 6), [1, 4, 8])):
+        before, after = (torch.randint(10, 300, (length,)) for length in texts)
+        vision = [config.vision_start_token_id] + [config.image_token_id] * (grid[1] * grid[2] // 4)
+        ids = torch.cat([before, torch.tensor(vision), after])[None]
+        labels = torch.where(ids < 300, ids, -100)
+        pixels = torch.randn(grid[1] * grid[2], 3 * 2 * 14 * 14)
+        made.append(
+            {
+                "input_ids": ids,
+                "attention_mask": torch.ones_like(ids),
+                "labels": labels,
+                "pixel_values": pixels,
+                "image_grid_thw": torch.tensor([grid]),
+            }
+        )
+    return made
+
+
+def whole(tensor):
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def step_alone(model, batches):
+    """What data-parallel ranks do together: the mean of the samples' losses."""
+    optimizer = torch.optim.AdamW(model.parameters(), **OPTIMIZER)
+    logits = []
+    for batch in batches:
+        output = model(**batch)
+        (output.loss / len(batches)).backward()
+        logits.append(output.logits.detach())
+    optimizer.step()
+    return logits, model.state_dict()
+
+
+def run_single(folder, batches):
+    return step_alone(Model.from_pretrained(folder), batches)
+
+
+def run_tp(folder, batches):
+    model = Model.from_pretrained(folder, tp_plan="auto")
+    sharded = sum(isinstance(parameter, DTensor) for parameter in model.parameters())
+    assert sharded, "nothing was sharded"
+    logits, state = step_alone(model, batches)
+    return [whole(part) for part in logits], {name: whole(tensor) for name, tensor in state.items()}
+
+
+def fsdp_accelerator(**precision):
+    """Accelerate switches FSDP on for accelerators alone; here by hand, and all that follows is its own."""
+    from accelerate import Accelerator, FullyShardedDataParallelPlugin
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DistributedType
+
+    accelerator = Accelerator(cpu=True)
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_ram_efficient_loading=False, **precision
+    )
+    AcceleratorState().fsdp_plugin = plugin
+    for shared in (AcceleratorState._shared_state, PartialState._shared_state):
+        shared["distributed_type"] = DistributedType.FSDP
+    return accelerator
+
+
+def gather_samples(logits):
+    """Every rank's logits, in the order of the ranks."""
+    gathered = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, logits)
+    return gathered
+
+
+def run_fsdp2(folder, batches):
+    accelerator = fsdp_accelerator()
+    model = Model.from_pretrained(folder)
+    optimizer = torch.optim.AdamW(model.parameters(), **OPTIMIZER)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+    output = model(**batches[accelerator.process_index])
+    accelerator.backward(output.loss)
+    optimizer.step()
+    state = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    return gather_samples(output.logits.detach()), state
+
+
+def run_fsdp2_bf16(folder, batches):
+    """Logits in bf16 with inputs cast and not, with positions made inside and passed, and the refusal."""
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    results = {}
+    for casts in (True, False):
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, cast_forward_inputs=casts)
+        accelerator = fsdp_accelerator(mixed_precision_policy=policy)
+        model = Model.from_pretrained(folder).eval()
+        model = accelerator.prepare(model)
+        batch = {name: value for name, value in batches[accelerator.process_index].items() if name != "labels"}
+        if not casts:
+            batch["pixel_values"] = batch["pixel_values"].bfloat16()
+        positions, _ = model.model.get_rope_index(batch["input_ids"], batch["image_grid_thw"])
+        with torch.no_grad():
+            results[casts, "inside"] = gather_samples(model(**batch).logits)
+            try:
+                results[casts, "passed"] = gather_samples(model(**batch, position_ids=positions).logits)
+            except ValueError as error:
+                results[casts, "passed"] = str(error)
+    return results, {}
+
+
+def run_single_bf16(folder, batches):
+    model = Model.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    with torch.no_grad():
+        logits = []
+        for batch in batches:
+            batch = {name: value for name, value in batch.items() if name != "labels"}
+            batch["pixel_values"] = batch["pixel_values"].bfloat16()
+            logits.append(model(**batch).logits)
+    return logits, {}
+
+
+def run_zero3(folder, batches):
+    import deepspeed
+    from transformers.integrations import HfDeepSpeedConfig
+
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
+        "zero_allow_untested_optimizer": True,
+    }
+    kept = HfDeepSpeedConfig(config)  # from_pretrained shards while it loads
+    deepspeed.init_distributed("gloo")
+    model = Model.from_pretrained(folder)
+    optimizer = torch.optim.AdamW(model.parameters(), **OPTIMIZER)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+    assert kept.is_zero3()
+    output = engine(**batches[dist.get_rank()])
+    engine.backward(output.loss)
+    engine.step()
+    state = {}
+    for name, parameter in engine.module.named_parameters():
+        with deepspeed.zero.GatheredParameters(parameter):
+            state[name] = parameter.detach().clone()
+    return gather_samples(output.logits.detach()), state
+
+
+def main():
+    folder, engine, file = sys.argv[1:]
+    logits, state = globals()[f"run_{engine}"](folder, samples(folder))
+    if int(os.environ.get("RANK", 0)) == 0:
+        torch.save({"logits": logits, "state": state}, file)
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
