@@ -42,6 +42,7 @@ from swift.callbacks import callbacks_map  # noqa: E402
 from swift.model import ModelArch, ModelMeta, register_model  # noqa: E402
 from swift.model.models.qwen import Qwen2_5VLLoader  # noqa: E402
 from swift.template import TemplateType  # noqa: E402
+from swift.template.templates.qwen import Qwen2_5VLTemplate  # noqa: E402
 from torch.nn.utils.rnn import pad_sequence  # noqa: E402
 
 MODEL_TYPE = "qwen2_5_vl_circle_rope_v2"
@@ -62,7 +63,11 @@ class CircleRopeLoader(Qwen2_5VLLoader):
 
     def get_config(self, model_dir):
         with one_sentence():
-            return config_with_block(model_dir, read_override(os.environ.get(OVERRIDE.upper())))
+            config = config_with_block(model_dir, read_override(os.environ.get(OVERRIDE.upper())))
+        # The template has the official vocabulary's ids built in; a checkpoint may have another.
+        Qwen2_5VLTemplate.image_token_id = config.image_token_id
+        Qwen2_5VLTemplate.video_token_id = config.video_token_id
+        return config
 
     def get_model(self, model_dir, config, processor, model_kwargs):
         self.auto_model_cls = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2

@@ -1,0 +1,32 @@
+"""A small generated image-text dataset: pictures of shapes, one or two a row, of different sizes, and rows without."""
+
+import json
+import random
+from pathlib import Path
+
+from pictures import draw, make_scene
+
+SIZES = (112, 140, 84)
+
+
+def write_set(folder: Path, rows: int = 12, seed: int = 0) -> Path:
+    """Write `train.jsonl` and its pictures to the folder; the answers are in words that `tiny` does not use."""
+    rng = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number in range(rows):
+        images, question = [], "Name the shapes."
+        scenes = [make_scene(rng, held_out=False) for _ in range((1, 2, 1, 0)[number % 4])]
+        for part, scene in enumerate(scenes):
+            images.append(f"{number}-{part}.png")
+            draw(scene, rng, SIZES[(number + part) % 3]).save(folder / images[-1])
+        answer = "; ".join(thing.shape.upper() for scene in scenes for thing in scene) or "NOTHING"
+        messages = [
+            {"role": "user", "content": "<image>" * len(images) + question},
+            {"role": "assistant", "content": answer},
+        ]
+        if number % 3 == 2:
+            messages += [{"role": "user", "content": "Again."}, {"role": "assistant", "content": answer}]
+        lines.append(json.dumps({"messages": messages, "images": [str((folder / image).resolve()) for image in images]}))
+    (folder / "train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
