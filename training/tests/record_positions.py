@@ -12,8 +12,7 @@ import torch
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLTextModel_CircleRoPE_V2 as TextModel
 from swift.template.templates.qwen import Qwen2_5VLTemplate as Template
 
-folder = Path(os.environ["RECORD_POSITIONS"])
-folder.mkdir(parents=True, exist_ok=True)
+folder = Path(os.environ.get("RECORD_POSITIONS", ""))
 numbers = itertools.count()
 handed_over = {}
 
@@ -34,4 +33,6 @@ def forward(self, *args, position_ids=None, **kwargs):
 
 
 upstream_post_encode, upstream_forward = Template._post_encode, TextModel.forward
-Template._post_encode, TextModel.forward = post_encode, forward
+if "RECORD_POSITIONS" in os.environ:  # ms-swift loads a checkpoint's plugins again when it infers
+    folder.mkdir(parents=True, exist_ok=True)
+    Template._post_encode, TextModel.forward = post_encode, forward

@@ -1,0 +1,182 @@
+"""ms-swift through its own command line: each way of training, inference, and what is refused."""
+
+import json
+import re
+
+import pytest
+import torch
+from conftest import ROOT, TESTS, run, script
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+TINY = ROOT / "tiny"
+REGISTER = "training/register_v2.py"
+MODEL_TYPE = ("--model_type", "qwen2_5_vl_circle_rope_v2")
+FEW_STEPS = (
+    *("--torch_dtype", "float32", "--max_steps", 4, "--save_steps", 2, "--logging_steps", 1),
+    *("--gradient_accumulation_steps", 1, "--learning_rate", 1e-3, "--lr_scheduler_type", "constant"),
+    *("--warmup_ratio", 0, "--add_version", "false", "--report_to", "none"),
+)
+
+
+def sft(*arguments, recorded=None, plugins=(), **environment):
+    if recorded is not None:
+        plugins = [*plugins, TESTS / "record_positions.py"]
+        environment["RECORD_POSITIONS"] = recorded
+    register = ("--custom_register_path", REGISTER, *plugins)
+    return run(script("swift"), "sft", *arguments, *register, *FEW_STEPS, **environment)
+
+
+def losses(output):
+    lines = (output / "logging.jsonl").read_text().splitlines()
+    return [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry]
+
+
+def assert_trained(result, output):
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    first, *_, last = losses(output)
+    assert last < 0.8 * first
+
+
+def assert_positions_are_those_of_each_sample_alone(folder, checkpoint):
+    """Every sample's positions, cut out of its batch, are what `get_rope_index` says for it by itself."""
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, trust_remote_code=True).model
+    records = [torch.load(file) for file in sorted(folder.glob("*.pt"))]
+    assert records
+    layouts = set()
+    for record in records:
+        ids, positions, grids = record["input_ids"], record["position_ids"], record["image_grid_thw"]
+        assert positions.dtype is torch.float32 and positions.shape[0] == 3 * record["geometries"]
+        bounds = record["cu_seq_lens_q"]
+        if bounds is None:
+            keeps = [(row, mask.bool()) for row, mask in enumerate(record["attention_mask"])]
+        else:
+            slots = torch.arange(ids.shape[1])
+            keeps = [(0, (slots >= start) & (slots < end)) for start, end in zip(bounds, bounds[1:])]
+        layouts.add((bounds is not None, len(keeps)))
+        used = 0
+        for row, keep in keeps:
+            sample = ids[row, keep][None]
+            images = int((sample == model.config.vision_start_token_id).sum())
+            grid = grids[used : used + images] if images else None
+            used += images
+            alone, _ = model.get_rope_index(sample, grid)
+            assert torch.equal(positions[:, row, keep], alone[:, 0])
+    return layouts
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory, stock_dir, pictures):
+    """Full training of an official checkpoint from a config file with AGE, as V2's recipe has it."""
+    folder = tmp_path_factory.mktemp("full")
+    config = json.loads((ROOT / "training" / "train_config_v2_age.json").read_text())
+    block = {"circle_r": 10, "base": 10000, "mrope_section": [4, 6, 6], "AGE_mode": "strategy_2"}
+    config["model_config_override"]["circle_rope"] = block
+    config |= {"model": str(stock_dir), "dataset": str(pictures / "train.jsonl"), "output_dir": str(folder / "out")}
+    config |= {"per_device_train_batch_size": 3, "gradient_checkpointing": True, "freeze_vit": True}
+    for key in ("learning_rate", "custom_register_path"):
+        config.pop(key)
+    (folder / "config.json").write_text(json.dumps(config))
+    result = sft(folder / "config.json", recorded=folder / "positions")
+    return result, folder, block
+
+
+def test_full_training_under_age_from_a_config_file(full):
+    result, folder, block = full
+    assert_trained(result, folder / "out")
+    config = AutoConfig.from_pretrained(folder / "out" / "checkpoint-4", trust_remote_code=True)
+    assert config.circle_rope == block
+    assert config.schedule == ("circle",) * 3 + ("mrope",) * 3
+
+
+def test_a_padded_batch_has_the_positions_of_its_samples(full):
+    _, folder, _ = full
+    layouts = assert_positions_are_those_of_each_sample_alone(folder / "positions", folder / "out" / "checkpoint-4")
+    assert layouts == {(False, 3)}
+
+
+def test_a_frozen_vision_tower_stays_as_it_was(full, stock_dir):
+    _, folder, _ = full
+    before, after = load_file(stock_dir / "model.safetensors"), load_file(folder / "out/checkpoint-4/model.safetensors")
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and not any("visual" in name for name in changed)
+
+
+def test_what_was_saved_loads_and_infers(full, pictures):
+    _, folder, _ = full
+    checkpoint = folder / "out" / "checkpoint-4"
+    loaded, report = AutoModelForImageTextToText.from_pretrained(
+        checkpoint, trust_remote_code=True, output_loading_info=True
+    )
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert type(loaded.model).__name__ == "Qwen2_5_VLModel_AGE_V2"
+    AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
+    assert_infers("--model", checkpoint, folder=folder, pictures=pictures)
+
+
+def assert_infers(*arguments, folder, pictures):
+    answers = folder / "answers.jsonl"
+    result = run(
+        *(script("swift"), "infer", *arguments, "--val_dataset", f"{pictures / 'train.jsonl'}#3"),
+        *("--result_path", answers, "--max_new_tokens", 4, "--temperature", 0, "--max_batch_size", 3),
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert len(answers.read_text().splitlines()) == 3
+
+
+def test_training_resumes_from_a_checkpoint(full, tmp_path):
+    """The last two steps again, from the checkpoint between: the same losses and the same weights."""
+    _, folder, _ = full
+    config = json.loads((folder / "config.json").read_text()) | {"output_dir": str(tmp_path / "out")}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    result = sft(tmp_path / "config.json", "--resume_from_checkpoint", folder / "out" / "checkpoint-2")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert losses(tmp_path / "out") == pytest.approx(losses(folder / "out")[2:], rel=1e-4)
+    once, resumed = (load_file(out / "out/checkpoint-4/model.safetensors") for out in (folder, tmp_path))
+    for name in once:
+        torch.testing.assert_close(resumed[name], once[name], atol=1e-5, rtol=1e-4)
+
+
+def test_lora_from_the_command_line_with_annealing(tmp_path, stock_dir, pictures):
+    """The override as an option; the adapter finds its block again in inference."""
+    block = {"radius": 8, "AGE_mode": "strategy_4"}
+    result = sft(
+        *("--model", stock_dir, *MODEL_TYPE, "--tuner_type", "lora", "--output_dir", tmp_path / "out"),
+        *("--model_config_override", json.dumps({"circle_rope": block}), "--dataset", pictures / "train.jsonl"),
+        *("--callbacks", "circle_rope_anneal", "--per_device_train_batch_size", 3),
+        *("--model_kwargs", json.dumps({"circle_rope_anneal": {"key": "AGE_mode", "steps": 4}})),
+        recorded=tmp_path / "positions",
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert losses(tmp_path / "out")[-1] < losses(tmp_path / "out")[0]
+    halfway, final = (tmp_path / "out" / f"checkpoint-{step}" for step in (2, 4))
+    blocks = [json.loads((folder / "config.json").read_text())["circle_rope"] for folder in (halfway, final)]
+    assert blocks == [{**block, "AGE_mode": ["circle"] + ["mrope"] * 5}, block]
+    # All mrope, then one, two and three layers under circle.
+    records = [torch.load(tmp_path / "positions" / f"{number}.pt") for number in range(4)]
+    assert [record["geometries"] for record in records] == [1, 2, 2, 2]
+    assert [record["position_ids"].shape[0] for record in records] == [3, 6, 6, 6]
+    assert_infers("--adapters", final, folder=tmp_path, pictures=pictures)
+
+
+@pytest.mark.parametrize("layout", ["packing", "padding_free"])
+def test_packed_samples_have_the_positions_they_have_alone(layout, tmp_path, pictures):
+    """On a converted checkpoint, which needs no override; with the vision tower trained."""
+    result = sft(
+        *("--model", TINY, "--dataset", pictures / "train.jsonl", "--tuner_type", "full", f"--{layout}", "true"),
+        *("--attn_impl", "flash_attention_2", "--freeze_vit", "false", "--output_dir", tmp_path / "out"),
+        *("--per_device_train_batch_size", {"packing": 1, "padding_free": 3}[layout], "--max_length", 300),
+        plugins=[TESTS / "flash_on_cpu.py"],
+        recorded=tmp_path / "positions",
+    )
+    assert_trained(result, tmp_path / "out")
+    layouts = assert_positions_are_those_of_each_sample_alone(tmp_path / "positions", TINY)
+    assert all(packed for packed, _ in layouts) and max(samples for _, samples in layouts) > 1
+
+
+def refused(result):
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    assert "Train:" not in result.stderr
+    return re.findall(r"^error: (.*)$", result.stderr, re.M)[-1]
