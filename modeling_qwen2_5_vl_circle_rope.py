@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import GenerationMixin
 from transformers.generation import utils as generation_utils
+from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
@@ -462,6 +463,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
     config_class = Qwen2_5_VLConfig_CircleRoPE_V2
     _auto_class = "AutoModelForImageTextToText"
     _supports_flex_attn = True
+    # The head is Qwen2's. Releases that shard the embeddings without planning for a head tied to them cannot run it.
+    _tp_plan = Qwen2ForCausalLM._tp_plan
 
     def __init__(self, config):
         super(upstream.Qwen2_5_VLForConditionalGeneration, self).__init__(config)
