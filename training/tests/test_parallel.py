@@ -1,0 +1,44 @@
+"""Two processes against one: logits and one optimiser step are the same under each engine."""
+
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, TESTS, run
+
+ENGINES = ("fsdp2", "zero3", "tp")
+
+
+def launch(engine, file, processes=1):
+    worker = [TESTS / "parallel.py", ROOT / "tiny", engine, file]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
+    result = run(sys.executable, *(torchrun if processes > 1 else ()), *worker, OMP_NUM_THREADS=1)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return torch.load(file)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    return launch("single", tmp_path_factory.mktemp("single") / "result.pt")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_processes_do_what_one_does(engine, single, tmp_path):
+    result = launch(engine, tmp_path / "result.pt", 2)
+    for given, wanted in zip(result["logits"], single["logits"]):
+        torch.testing.assert_close(given, wanted, atol=1e-4, rtol=1e-4)
+    assert result["state"].keys() >= single["state"].keys() - {"lm_head.weight"}
+    for name, wanted in single["state"].items():
+        if name in result["state"]:
+            torch.testing.assert_close(result["state"][name], wanted, atol=2e-6, rtol=0, msg=lambda text: f"{name}: {text}")
+
+
+def test_mixed_precision_does_not_touch_the_positions(tmp_path):
+    """FSDP's cast_forward_inputs both ways; the logits of a bf16 model know wrong positions from right ones."""
+    result = launch("fsdp2_bf16", tmp_path / "sharded.pt", 2)["logits"]
+    wanted = launch("single_bf16", tmp_path / "single.pt")["logits"]
+    for case in ((True, "inside"), (False, "inside"), (False, "passed")):
+        for given, alone in zip(result[case], wanted):
+            torch.testing.assert_close(given, alone, atol=2e-2, rtol=2e-2)
+    refusal = result[True, "passed"]
+    assert "torch.bfloat16" in refusal and "cast_forward_inputs=False" in refusal and "\n" not in refusal
