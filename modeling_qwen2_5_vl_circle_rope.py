@@ -4,6 +4,7 @@ Only positions differ from upstream: the classes below compute them (`get_rope_i
 give every decoder layer the cos/sin of its own geometry. Weights, modules and forwards are upstream's.
 """
 
+import re
 import warnings
 from functools import partial
 
@@ -470,6 +471,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
         super(upstream.Qwen2_5_VLForConditionalGeneration, self).__init__(config)
         self.model = Qwen2_5_VLModel_CircleRoPE_V2(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        # Trainer resumes by load_state_dict from what save_pretrained wrote in the older layout.
+        self.register_load_state_dict_pre_hook(_rename_old_layout)
         self.post_init()
 
     def set_circle_rope(self, block: dict | None) -> None:
@@ -599,6 +602,16 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
                 grid_thw = grid_thw[kept] if kept else None
             uncached[pixels_key], uncached[grid_key] = pixels, grid_thw
         return uncached
+
+
+def _rename_old_layout(model, state_dict, prefix, *args):
+    """Hook of `load_state_dict`: tensors that are named by the older layout of the modules get their new names."""
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        new_name = name[len(prefix) :]
+        for pattern, replacement in OLD_LAYOUT.items():
+            new_name = re.sub(pattern, replacement, new_name)
+        if prefix + new_name != name:
+            state_dict[prefix + new_name] = state_dict.pop(name)
 
 
 def _text_row(input_ids, attention_mask):
