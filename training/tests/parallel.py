@@ -109,7 +109,10 @@ def run_fsdp2(folder, batches):
 
 
 def run_fsdp2_bf16(folder, batches):
-    """Logits in bf16 with inputs cast and not, with positions made inside and passed, and the refusal."""
+    """With inputs cast and not, and positions made inside and passed: logits, and the positions that cos/sin are of.
+
+    Where the model refuses, the sentence.
+    """
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
     results = {}
@@ -117,17 +120,20 @@ def run_fsdp2_bf16(folder, batches):
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, cast_forward_inputs=casts)
         accelerator = fsdp_accelerator(mixed_precision_policy=policy)
         model = Model.from_pretrained(folder).eval()
-        model = accelerator.prepare(model)
+        model, _ = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), **OPTIMIZER))
         batch = {name: value for name, value in batches[accelerator.process_index].items() if name != "labels"}
-        if not casts:
-            batch["pixel_values"] = batch["pixel_values"].bfloat16()
         positions, _ = model.model.get_rope_index(batch["input_ids"], batch["image_grid_thw"])
-        with torch.no_grad():
-            results[casts, "inside"] = gather_samples(model(**batch).logits)
+        used = []
+        model.model.language_model.rotary_emb.register_forward_pre_hook(lambda _, inputs: used.append(inputs[1]))  # noqa: B023
+        for way, passed in (("inside", {}), ("passed", {"position_ids": positions})):
+            used.clear()
             try:
-                results[casts, "passed"] = gather_samples(model(**batch, position_ids=positions).logits)
+                with torch.no_grad():
+                    logits = model(**batch, **passed).logits
+                rows = torch.cat([part for part in used if part.is_floating_point()])
+                results[casts, way] = gather_samples((logits, rows, positions))
             except ValueError as error:
-                results[casts, "passed"] = str(error)
+                results[casts, way] = str(error)
     return results, {}
 
 
@@ -137,7 +143,6 @@ def run_single_bf16(folder, batches):
         logits = []
         for batch in batches:
             batch = {name: value for name, value in batch.items() if name != "labels"}
-            batch["pixel_values"] = batch["pixel_values"].bfloat16()
             logits.append(model(**batch).logits)
     return logits, {}
 
@@ -150,6 +155,7 @@ def run_zero3(folder, batches):
         "train_micro_batch_size_per_gpu": 1,
         "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
         "zero_allow_untested_optimizer": True,
+        "gradient_clipping": 0.0,
     }
     kept = HfDeepSpeedConfig(config)  # from_pretrained shards while it loads
     deepspeed.init_distributed("gloo")

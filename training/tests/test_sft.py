@@ -10,6 +10,9 @@ import torch
 from conftest import ROOT, run
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+
 FEW_STEPS = ("--per_device_train_batch_size", 3, "--max_steps", 6, "--logging_steps", 1, "--save_steps", 3)
 CONSTANT = ("--lr_scheduler_type", "constant", "--report_to", "none", "--use_cpu", "true", "--bf16", "false")
 
@@ -75,9 +78,9 @@ def test_a_lora_adapter_is_saved_loads_and_merges(stock_dir, pictures, tmp_path)
     )
     assert result.returncode == 0, result.stderr[-4000:]
     assert losses(tmp_path / "adapter")[-1] < 0.8 * losses(tmp_path / "adapter")[0]
-    config = AutoConfig.from_pretrained(tmp_path / "adapter", trust_remote_code=True)
+    config = Qwen2_5_VLConfig_CircleRoPE_V2.from_pretrained(tmp_path / "adapter")
     assert config.circle_rope["AGE_mode"] == "strategy_4"
-    base = AutoModelForImageTextToText.from_pretrained(stock_dir, config=config, trust_remote_code=True)
+    base = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(stock_dir, config=config)
     processor = AutoProcessor.from_pretrained(stock_dir)
     plain = logits(base, processor, pictures)
     model = PeftModel.from_pretrained(base, tmp_path / "adapter")
