@@ -111,9 +111,9 @@ def take_override(self):
     given = option_of_command_line(OVERRIDE, sys.argv)
     if given is not None:
         # ms-swift refuses options it does not know, this one too; any other unknown one is still refused.
-        known = {field.name for field in fields(self)} | {OVERRIDE}
-        options = (word[2:].partition("=")[0].replace("-", "_") for word in sys.argv[1:] if word.startswith("--"))
-        self.ignore_args_error |= all(option in known for option in options)
+        known = [field.name for field in fields(self)] + [OVERRIDE]
+        options = [word[2:].partition("=")[0].replace("-", "_") for word in sys.argv[1:] if word.startswith("--")]
+        self.ignore_args_error |= all(any(name.startswith(option) for name in known) for option in options)
     else:
         given = self.model_kwargs.get(OVERRIDE)
     if given is None and self.ckpt_dir is not None:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TESTS = Path(__file__).resolve().parent
 for folder in (ROOT, ROOT / "shapes", ROOT / "training", TESTS):
     sys.path.insert(0, str(folder))
+sys.path.append(str(ROOT / "tests"))  # behind this folder: both have a conftest
 
 import pytest  # noqa: E402
 from pictures_set import write_set  # noqa: E402

@@ -1,10 +1,16 @@
-"""A small generated image-text dataset: pictures of shapes, one or two a row, of different sizes, and rows without."""
+"""A small generated image-text dataset: pictures of shapes, one or two a row, of different sizes, and rows without.
+
+python training/tests/pictures_set.py FOLDER
+"""
 
 import json
 import random
+import sys
 from pathlib import Path
 
-from pictures import draw, make_scene
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shapes"))
+
+from pictures import draw, make_scene  # noqa: E402
 
 SIZES = (112, 140, 84)
 
@@ -30,3 +36,7 @@ def write_set(folder: Path, rows: int = 12, seed: int = 0) -> Path:
         lines.append(json.dumps({"messages": messages, "images": [str((folder / image).resolve()) for image in images]}))
     (folder / "train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+if __name__ == "__main__":
+    write_set(Path(sys.argv[1]), rows=200)

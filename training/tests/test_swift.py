@@ -221,8 +221,8 @@ def test_a_bad_row_is_refused_before_training(change, words, pictures, tmp_path)
 
 def test_another_unknown_option_is_still_refused(stock_dir, pictures, tmp_path):
     data = ("--dataset", pictures / "train.jsonl", "--output_dir", tmp_path)
-    result = sft("--model", stock_dir, *MODEL_TYPE, *bad_block({"radius": 4}), "--learning_rat", 1, *data)
-    assert result.returncode != 0 and "learning_rat" in result.stderr
+    result = sft("--model", stock_dir, *MODEL_TYPE, *bad_block({"radius": 4}), "--no_such_option", 1, *data)
+    assert result.returncode != 0 and "no_such_option" in result.stderr
 
 
 def test_an_unsupported_pair_of_releases_is_refused(tmp_path):
