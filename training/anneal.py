@@ -1,12 +1,13 @@
-"""Anneal the positions during training: a Trainer callback that moves one key of the `circle_rope` block step by step."""
+"""Anneal the positions during training: a Trainer callback that moves one key of the `circle_rope` block."""
 
 from fractions import Fraction
 from pathlib import Path
 
-from blocks import age_schedule
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from blocks import age_schedule
 
 
 def circle_rope_model(model):
@@ -53,7 +54,11 @@ class CircleRopeAnnealing(TrainerCallback, ExportableState):
         if key not in self.KEYS:
             raise ValueError(f"annealing was asked for {key!r}, but can move {', '.join(self.KEYS)}.")
         is_share = isinstance(steps, float)
-        if isinstance(steps, bool) or not isinstance(steps, (int, float)) or not 0 < steps <= (1 if is_share else steps):
+        if (
+            isinstance(steps, bool)
+            or not isinstance(steps, (int, float))
+            or not 0 < steps <= (1 if is_share else steps)
+        ):
             raise ValueError(
                 f"annealing was given steps={steps!r}, but needs a number of steps >= 1, or a share of all steps as a "
                 "float above 0 and up to 1.0."
@@ -107,11 +112,14 @@ class CircleRopeAnnealing(TrainerCallback, ExportableState):
         """Start and end as given, else as a run that is resumed had them, else the defaults."""
         layers = config.text_config.num_hidden_layers
         geometry = config.make_geometry("circle")
-        defaults = saved or {
-            "radius": (0, geometry.radius),
-            "dff_rate": (1, geometry.dff_rate or 0),
-            "AGE_mode": (["mrope"] * layers, config.circle_rope.get("AGE_mode")),
-        }[self.key]
+        defaults = (
+            saved
+            or {
+                "radius": (0, geometry.radius),
+                "dff_rate": (1, geometry.dff_rate or 0),
+                "AGE_mode": (["mrope"] * layers, config.circle_rope.get("AGE_mode")),
+            }[self.key]
+        )
         ends = [given if given is not None else default for given, default in zip((self.start, self.end), defaults)]
         if self.key != "AGE_mode" and not all(
             isinstance(value, (int, float)) and not isinstance(value, bool) for value in ends

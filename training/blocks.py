@@ -22,6 +22,7 @@ __all__ = [
     "age_schedule",
     "config_with_block",
     "default_block",
+    "read_block",
     "read_override",
 ]
 
@@ -46,7 +47,7 @@ def config_with_block(directory: str | Path, block: dict | None) -> Qwen2_5_VLCo
     own = make_config(directory, {})
     if raw["model_type"] == "qwen2_5_vl" and raw.get("circle_rope") is None:
         config = make_config(directory, block or {})
-        if block:
+        if block is not None:
             config["circle_rope"] = validate_circle_rope(block)
         return _from_dict(config)
     for key, value in validate_circle_rope(block).items():
@@ -78,23 +79,53 @@ def read_override(override: str | dict | None) -> dict | None:
     """
     if override is None:
         return None
-    if isinstance(override, str):
-        try:
-            override = json.loads(override)
-        except ValueError as error:
-            raise ConversionError(f"model_config_override {override} is not valid JSON ({error}): give an object.") from None
-    if not isinstance(override, dict) or not isinstance(override.get("circle_rope", {}), dict):
-        raise ConversionError(
-            f'model_config_override is {override!r}, but must be an object such as {{"circle_rope": {{"radius": 10}}}}.'
-        )
+    override = _read_object("model_config_override", override)
     for key, value in override.items():
-        if key not in ("circle_rope", "architectures", "model_type"):
+        if key not in ("circle_rope", "architectures"):
             raise ConversionError(
                 f"model_config_override has the key {key!r}, but only circle_rope (and V2's architectures) can be "
                 "overridden here: change anything else in the checkpoint's config.json."
             )
-        if key == "architectures" and not set(value) <= set(ARCHITECTURES):
+        if key == "architectures" and not (isinstance(value, list) and set(value) <= set(ARCHITECTURES)):
             raise ConversionError(
-                f"model_config_override has the architectures {value!r}, but must have [{ARCHITECTURES[-1]!r}] or none."
+                f"model_config_override has the architectures {value!r}, but must have {list(ARCHITECTURES[-1:])} or "
+                "none."
             )
-    return override.get("circle_rope")
+    return validate_circle_rope(override["circle_rope"]) if "circle_rope" in override else None
+
+
+def read_block(circle_rope: str | None, age_mode: str | None) -> dict:
+    """The block that the options `--circle_rope` (JSON or a file of it) and `--age_mode` give together.
+
+    Raises:
+        ValueError: no JSON object, no such file, or two different schedules.
+    """
+    block = {}
+    if circle_rope is not None:
+        if not circle_rope.lstrip().startswith("{"):
+            if not Path(circle_rope).is_file():
+                raise ConversionError(f"--circle_rope {circle_rope} is neither a JSON object nor a file: give one.")
+            circle_rope = Path(circle_rope).read_text(encoding="utf-8")
+        block = _read_object("--circle_rope", circle_rope)
+    if age_mode is not None:
+        try:
+            mode = json.loads(age_mode) if age_mode.startswith("[") else age_mode
+        except ValueError as error:
+            raise ConversionError(f"--age_mode {age_mode} is not a valid JSON list ({error}): give one.") from None
+        if block.get("AGE_mode", mode) != mode:
+            raise ConversionError(
+                f"--circle_rope says AGE_mode {block['AGE_mode']!r} and --age_mode {mode!r}: give one."
+            )
+        block["AGE_mode"] = mode
+    return validate_circle_rope(block)
+
+
+def _read_object(name, value):
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ConversionError(f"{name} {value} is not valid JSON ({error}): give an object.") from None
+    if not isinstance(value, dict):
+        raise ConversionError(f'{name} is {value!r}, but must be an object such as {{"radius": 10}}.')
+    return value

@@ -29,6 +29,14 @@ if version("ms-swift") not in SWIFT or transformers.__version__ not in TRANSFORM
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch  # noqa: E402
+from swift.arguments.base_args.base_args import BaseArguments  # noqa: E402
+from swift.callbacks import callbacks_map  # noqa: E402
+from swift.model import ModelArch, ModelMeta, register_model  # noqa: E402
+from swift.model.models.qwen import Qwen2_5VLLoader  # noqa: E402
+from swift.template import TemplateType  # noqa: E402
+from swift.template.templates.qwen import Qwen2_5VLTemplate  # noqa: E402
+from torch.nn.utils.rnn import pad_sequence  # noqa: E402
+
 from anneal import CircleRopeAnnealing, circle_rope_model  # noqa: E402
 from blocks import (  # noqa: E402
     ARCHITECTURES,
@@ -37,13 +45,6 @@ from blocks import (  # noqa: E402
     read_override,
 )
 from rows import check_row  # noqa: E402
-from swift.arguments.base_args.base_args import BaseArguments  # noqa: E402
-from swift.callbacks import callbacks_map  # noqa: E402
-from swift.model import ModelArch, ModelMeta, register_model  # noqa: E402
-from swift.model.models.qwen import Qwen2_5VLLoader  # noqa: E402
-from swift.template import TemplateType  # noqa: E402
-from swift.template.templates.qwen import Qwen2_5VLTemplate  # noqa: E402
-from torch.nn.utils.rnn import pad_sequence  # noqa: E402
 
 MODEL_TYPE = "qwen2_5_vl_circle_rope_v2"
 OVERRIDE, ANNEAL = "model_config_override", "circle_rope_anneal"

@@ -3,21 +3,21 @@
 python training/sft.py --model_name_or_path tiny --dataset_name DIR_OR_ID --output_dir out
 """
 
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from anneal import CircleRopeAnnealing, save_block  # noqa: E402
-from blocks import ROOT, Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, config_with_block, default_block  # noqa: E402
-from rows import IMAGE_TAG, check_row, count_placeholders, read_rows  # noqa: E402
-
-sys.path.insert(0, str(ROOT))
-
-from conversion.base import fetch, read_json  # noqa: E402
-from push_to_hub import read_block  # noqa: E402
+from anneal import CircleRopeAnnealing, save_block
+from blocks import (
+    Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
+    config_with_block,
+    default_block,
+    read_block,
+)
+from conversion.base import fetch, read_json
+from rows import IMAGE_TAG, check_row, count_placeholders, read_rows
 
 # Only the language model's projections, whatever stands before them: the vision tower stays as it is.
 LORA_TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
@@ -107,11 +107,14 @@ def main():
     if not script.dataset_name or not model_args.model_name_or_path:
         raise ValueError("--model_name_or_path and --dataset_name are needed: a directory or a hub id each.")
 
-    base = fetch(model_args.model_name_or_path, None if Path(model_args.model_name_or_path).is_dir() else model_args.model_revision)
+    base = fetch(
+        model_args.model_name_or_path,
+        None if Path(model_args.model_name_or_path).is_dir() else model_args.model_revision,
+    )
     block = read_block(geometry.circle_rope, geometry.age_mode)
     if block and read_json(base / "config.json").get("model_type") == "qwen2_5_vl":
         block = {**default_block(), **block}
-    config = config_with_block(base, block)
+    config = config_with_block(base, block or None)
     examples = load_examples(script.dataset_name, script.dataset_config, script.dataset_train_split)
     callbacks = []
     if geometry.anneal:
@@ -121,7 +124,9 @@ def main():
     model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(
         base, config=config, dtype=model_args.dtype or "auto", attn_implementation=model_args.attn_implementation
     )
-    processor = AutoProcessor.from_pretrained(base, **({"max_pixels": geometry.max_pixels} if geometry.max_pixels else {}))
+    processor = AutoProcessor.from_pretrained(
+        base, **({"max_pixels": geometry.max_pixels} if geometry.max_pixels else {})
+    )
     if not geometry.train_vision:
         model.model.visual.requires_grad_(False)
     peft_config = get_peft_config(model_args)

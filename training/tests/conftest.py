@@ -19,6 +19,7 @@ for folder in (ROOT, ROOT / "shapes", ROOT / "training", TESTS):
 sys.path.append(str(ROOT / "tests"))  # behind this folder: both have a conftest
 
 import pytest  # noqa: E402
+
 from pictures_set import write_set  # noqa: E402
 
 

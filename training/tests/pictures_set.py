@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shapes"))
 
-from pictures import draw, make_scene  # noqa: E402
+from pictures import draw, make_scene
 
 SIZES = (112, 140, 84)
 
@@ -33,7 +33,9 @@ def write_set(folder: Path, rows: int = 12, seed: int = 0) -> Path:
         ]
         if number % 3 == 2:
             messages += [{"role": "user", "content": "Again."}, {"role": "assistant", "content": answer}]
-        lines.append(json.dumps({"messages": messages, "images": [str((folder / image).resolve()) for image in images]}))
+        lines.append(
+            json.dumps({"messages": messages, "images": [str((folder / image).resolve()) for image in images]})
+        )
     (folder / "train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 

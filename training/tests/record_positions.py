@@ -9,8 +9,9 @@ import os
 from pathlib import Path
 
 import torch
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLTextModel_CircleRoPE_V2 as TextModel
 from swift.template.templates.qwen import Qwen2_5VLTemplate as Template
+
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLTextModel_CircleRoPE_V2 as TextModel
 
 folder = Path(os.environ.get("RECORD_POSITIONS", ""))
 numbers = itertools.count()

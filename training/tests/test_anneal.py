@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
 from transformers import AutoConfig, Trainer, TrainingArguments
 
 from anneal import CircleRopeAnnealing, circle_rope_model
+from conftest import ROOT
 from models import image_batch, make_model, make_stock
 
 STEPS = 5

@@ -1,4 +1,4 @@
-"""training/sft.py as a command, and its parts: full and LoRA, adapters saved, loaded and merged, and what is refused."""
+"""training/sft.py as a command: full and LoRA, adapters saved, loaded and merged, and what is refused."""
 
 import json
 import re
@@ -7,10 +7,10 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, run
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from conftest import ROOT, run
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
 FEW_STEPS = ("--per_device_train_batch_size", 3, "--max_steps", 6, "--logging_steps", 1, "--save_steps", 3)
@@ -55,7 +55,9 @@ def test_full_training_learns_and_loads(full):
 
 
 def test_annealing_ends_at_the_target_and_a_checkpoint_says_where_it_was(full):
-    halfway, final = (AutoConfig.from_pretrained(full / name, trust_remote_code=True) for name in ("checkpoint-3", "."))
+    halfway, final = (
+        AutoConfig.from_pretrained(full / name, trust_remote_code=True) for name in ("checkpoint-3", ".")
+    )
     assert halfway.circle_rope["radius"] == 5.0 and final.circle_rope["radius"] == 10
 
 

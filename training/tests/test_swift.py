@@ -6,9 +6,10 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, TESTS, run, script
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from conftest import ROOT, TESTS, run, script
 
 TINY = ROOT / "tiny"
 REGISTER = "training/register_v2.py"
@@ -98,7 +99,10 @@ def test_a_padded_batch_has_the_positions_of_its_samples(full):
 
 def test_a_frozen_vision_tower_stays_as_it_was(full, stock_dir):
     _, folder, _ = full
-    before, after = load_file(stock_dir / "model.safetensors"), load_file(folder / "out/checkpoint-4/model.safetensors")
+    before, after = (
+        load_file(stock_dir / "model.safetensors"),
+        load_file(folder / "out/checkpoint-4/model.safetensors"),
+    )
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and not any("visual" in name for name in changed)
