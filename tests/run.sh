@@ -23,6 +23,14 @@ for release in $older; do
     "$python" -m pip install --disable-pip-version-check "transformers==$release"
 done
 
+# Fine-tuning has packages of its own, on the newest transformers that they accept.
+training=$environments/training/bin/python
+if [ ! -x "$training" ]; then
+    "$main" -m venv "$environments/training"
+    echo "$packages" > "$("$training" -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main.pth"
+fi
+"$training" -m pip install --disable-pip-version-check -r training/tests/requirements.txt
+
 "$main" -m ruff check .
 "$main" -m ruff format --check .
 
@@ -42,3 +50,6 @@ done
 # Publishing depends on huggingface_hub: 2 is beside the newest release, 0.36 beside 4.57.6, 1 beside 5.0.0.
 "$environments/4.57.6/bin/python" -m pytest -q -n "$workers" tests/test_publishing.py "$@"
 "$environments/5.0.0/bin/python" -m pytest -q -n "$workers" tests/test_publishing.py -k "wire or interrupted" "$@"
+
+echo "fine-tuning"
+"$training" -m pytest -q -n "$workers" --dist worksteal training/tests "$@"

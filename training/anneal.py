@@ -7,7 +7,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from blocks import age_schedule
+from blocks import age_schedule, validate_circle_rope
 
 
 def circle_rope_model(model):
@@ -91,13 +91,14 @@ class CircleRopeAnnealing(TrainerCallback, ExportableState):
         self._layers = model.config.text_config.num_hidden_layers
         if self.ends is None:
             saved = (state.stateful_callbacks or {}).get(type(self).__name__) if state.global_step else None
-            self.ends = self._find_ends(model.config, (saved or {}).get("attributes", {}).get("ends"))
-        # One name for the radius, lest the block say two.
+            self.ends = self.check(model.config, (saved or {}).get("attributes", {}).get("ends"))
+        if not isinstance(self.steps, float) and self.steps > state.max_steps:
+            raise ValueError(
+                f"annealing takes {self.steps} steps, but training has {state.max_steps}: give at most as many."
+            )
         self._block = dict(model.config.circle_rope)
-        if "circle_r" in self._block:
-            self._block["radius"] = self._block.pop("circle_r")
-        for value in self.ends:
-            type(model.config).from_dict({**model.config.to_dict(), "circle_rope": {**self._block, self.key: value}})
+        if self.key == "radius":
+            self._block.pop("circle_r", None)  # lest the block say two
         self._set(model, state)
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
@@ -108,8 +109,12 @@ class CircleRopeAnnealing(TrainerCallback, ExportableState):
         if state.is_world_process_zero and (folder / "adapter_config.json").exists():
             save_block(model, folder)
 
-    def _find_ends(self, config, saved):
-        """Start and end as given, else as a run that is resumed had them, else the defaults."""
+    def check(self, config, saved: list | None = None) -> list:
+        """Start and end for a model of this config: as given, else as a run that is resumed had them, else defaults.
+
+        Raises:
+            ValueError: ends between which nothing can be moved, or that the block does not allow.
+        """
         layers = config.text_config.num_hidden_layers
         geometry = config.make_geometry("circle")
         defaults = (
@@ -128,6 +133,8 @@ class CircleRopeAnnealing(TrainerCallback, ExportableState):
                 f"annealing would move {self.key} from {ends[0]!r} to {ends[1]!r}, but can only move between numbers: "
                 "give start and end."
             )
+        for value in ends:
+            age_schedule(validate_circle_rope({self.key: value}).get("AGE_mode"), layers)
         return ends
 
     def _set(self, model, state):

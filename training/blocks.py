@@ -13,7 +13,7 @@ from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
     validate_circle_rope,
 )
 from conversion.base import ConversionError, read_json  # noqa: E402
-from conversion.convert import default_block, make_config  # noqa: E402
+from conversion.convert import make_config  # noqa: E402
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: E402
 
 __all__ = [
@@ -21,9 +21,9 @@ __all__ = [
     "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
     "age_schedule",
     "config_with_block",
-    "default_block",
     "read_block",
     "read_override",
+    "validate_circle_rope",
 ]
 
 ARCHITECTURES = (
@@ -32,11 +32,14 @@ ARCHITECTURES = (
 )
 
 
-def config_with_block(directory: str | Path, block: dict | None) -> Qwen2_5_VLConfig_CircleRoPE_V2:
+def config_with_block(
+    directory: str | Path, block: dict | None, over_default: bool = False
+) -> Qwen2_5_VLConfig_CircleRoPE_V2:
     """The config of a checkpoint under a block.
 
-    An official checkpoint takes the block as it is, or without one that of this repo's config.json. A converted one
-    has its own and needs none; a block that says the same is accepted.
+    An official checkpoint takes the block as it is (or `over_default`: its keys, over those of this repo's
+    config.json); without one it gets that of this repo's config.json. A converted one has its own and needs none; a
+    block that says the same is accepted.
 
     Raises:
         ValueError: no Qwen2.5-VL checkpoint, a block that is not allowed or does not fit it (a schedule of another
@@ -47,7 +50,7 @@ def config_with_block(directory: str | Path, block: dict | None) -> Qwen2_5_VLCo
     own = make_config(directory, {})
     if raw["model_type"] == "qwen2_5_vl" and raw.get("circle_rope") is None:
         config = make_config(directory, block or {})
-        if block is not None:
+        if block is not None and not over_default:
             config["circle_rope"] = validate_circle_rope(block)
         return _from_dict(config)
     for key, value in validate_circle_rope(block).items():

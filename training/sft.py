@@ -13,10 +13,9 @@ from anneal import CircleRopeAnnealing, save_block
 from blocks import (
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
     config_with_block,
-    default_block,
     read_block,
 )
-from conversion.base import fetch, read_json
+from conversion.base import fetch
 from rows import IMAGE_TAG, check_row, count_placeholders, read_rows
 
 # Only the language model's projections, whatever stands before them: the vision tower stays as it is.
@@ -35,7 +34,7 @@ class GeometryArguments:
         default=None, metadata={"help": "radius, dff_rate or AGE_mode: move it to its value during training"}
     )
     anneal_steps: float = field(
-        default=0.5, metadata={"help": "steps that the annealing takes; below 1 the share of all steps"}
+        default=0.5, metadata={"help": "steps that the annealing takes; up to 1 the share of all steps"}
     )
     train_vision: bool = field(default=False, metadata={"help": "train vision tower and projector too"})
     max_pixels: int | None = field(default=None, metadata={"help": "the processor scales larger pictures down to it"})
@@ -85,7 +84,10 @@ def load_examples(name: str, config: str | None, split: str):
     elif folder.is_dir() and not any(folder.rglob("*.parquet")):
         raise ValueError(f"{name} has neither {split}.jsonl nor parquet files: see training/README.md for the format.")
     else:
-        rows = load_dataset(name, config, split=split)
+        try:
+            rows = load_dataset(name, config, split=split)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"--dataset_name {name} could not be loaded: {error}") from None
         if "images" not in rows.column_names and "image" in rows.column_names:
             rows = rows.rename_column("image", "images")
         rows = list(rows)
@@ -97,55 +99,59 @@ def load_examples(name: str, config: str | None, split: str):
     return Dataset.from_list(examples).cast_column("images", Sequence(Image()))
 
 
-def main():
+def prepare():
+    """The trainer that the command line asks for.
+
+    Raises:
+        ValueError: a checkpoint, block, dataset or option that cannot be used.
+    """
     from transformers import AutoProcessor
     from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser, get_peft_config
 
     parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig, GeometryArguments), description=__doc__)
     parser.set_defaults(max_length=4096, lora_target_modules=[LORA_TARGETS])
-    script, training, model_args, geometry = parser.parse_args_and_config()
-    if not script.dataset_name or not model_args.model_name_or_path:
+    script, training, options, geometry = parser.parse_args_and_config()
+    if not script.dataset_name or not options.model_name_or_path:
         raise ValueError("--model_name_or_path and --dataset_name are needed: a directory or a hub id each.")
 
-    base = fetch(
-        model_args.model_name_or_path,
-        None if Path(model_args.model_name_or_path).is_dir() else model_args.model_revision,
-    )
+    is_here = Path(options.model_name_or_path).is_dir()
+    base = fetch(options.model_name_or_path, None if is_here else options.model_revision)
     block = read_block(geometry.circle_rope, geometry.age_mode)
-    if block and read_json(base / "config.json").get("model_type") == "qwen2_5_vl":
-        block = {**default_block(), **block}
-    config = config_with_block(base, block or None)
-    examples = load_examples(script.dataset_name, script.dataset_config, script.dataset_train_split)
+    config = config_with_block(base, block or None, over_default=True)
     callbacks = []
     if geometry.anneal:
         steps = geometry.anneal_steps
-        callbacks = [CircleRopeAnnealing(geometry.anneal, steps=steps if steps <= 1 else int(steps))]
+        callbacks.append(CircleRopeAnnealing(geometry.anneal, steps=steps if steps <= 1 else int(steps)))
+        callbacks[0].check(config)
+    examples = load_examples(script.dataset_name, script.dataset_config, script.dataset_train_split)
 
     model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(
-        base, config=config, dtype=model_args.dtype or "auto", attn_implementation=model_args.attn_implementation
-    )
-    processor = AutoProcessor.from_pretrained(
-        base, **({"max_pixels": geometry.max_pixels} if geometry.max_pixels else {})
+        base, config=config, dtype=options.dtype or "auto", attn_implementation=options.attn_implementation
     )
     if not geometry.train_vision:
         model.model.visual.requires_grad_(False)
-    peft_config = get_peft_config(model_args)
-    trainer = SFTTrainer(
+    pixels = {} if geometry.max_pixels is None else {"max_pixels": geometry.max_pixels}
+    return SFTTrainer(
         model=model,
         args=training,
         train_dataset=examples,
-        processing_class=processor,
-        peft_config=peft_config,
+        processing_class=AutoProcessor.from_pretrained(base, **pixels),
+        peft_config=get_peft_config(options),
         callbacks=callbacks,
     )
-    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
-    trainer.save_model(training.output_dir)
-    if peft_config is not None and trainer.accelerator.is_main_process:
-        save_block(model, training.output_dir)
+
+
+def main():
+    try:
+        trainer = prepare()
+    except ValueError as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    folder = trainer.args.output_dir
+    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    trainer.save_model(folder)
+    if (Path(folder) / "adapter_config.json").exists() and trainer.accelerator.is_main_process:
+        save_block(trainer.model, folder)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+    main()

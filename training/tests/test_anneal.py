@@ -141,6 +141,7 @@ def test_it_finds_the_model_in_wrappers(stock):
         ({"key": "alpha"}, "asked for 'alpha', but can move radius, dff_rate, AGE_mode"),
         ({"key": "radius", "steps": 0}, "steps=0, but needs a number of steps"),
         ({"key": "radius", "steps": 1.5}, "steps=1.5, but needs a number of steps"),
+        ({"key": "radius", "steps": STEPS + 1}, "takes 6 steps, but training has 5"),
         ({"key": "radius", "end": "auto"}, "from 0 to 'auto', but can only move between numbers"),
         ({"key": "radius", "end": -1}, "radius.* is -1"),
         ({"key": "AGE_mode", "end": ["circle"] * 3}, "3 entries.* 4 layers"),
