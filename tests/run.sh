@@ -52,4 +52,4 @@ done
 "$environments/5.0.0/bin/python" -m pytest -q -n "$workers" tests/test_publishing.py -k "wire or interrupted" "$@"
 
 echo "fine-tuning"
-"$training" -m pytest -q -n "$workers" --dist worksteal training/tests "$@"
+"$training" -m pytest -q -n "$workers" --dist loadfile training/tests "$@"

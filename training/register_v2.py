@@ -28,26 +28,25 @@ if version("ms-swift") not in SWIFT or transformers.__version__ not in TRANSFORM
 # `swift` imports this file by its path.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import torch  # noqa: E402
 from swift.arguments.base_args.base_args import BaseArguments  # noqa: E402
-from swift.callbacks import callbacks_map  # noqa: E402
+from swift.callbacks import TrainerCallback, callbacks_map  # noqa: E402
 from swift.model import ModelArch, ModelMeta, register_model  # noqa: E402
 from swift.model.models.qwen import Qwen2_5VLLoader  # noqa: E402
 from swift.template import TemplateType  # noqa: E402
 from swift.template.templates.qwen import Qwen2_5VLTemplate  # noqa: E402
-from torch.nn.utils.rnn import pad_sequence  # noqa: E402
 
-from anneal import CircleRopeAnnealing, circle_rope_model  # noqa: E402
+from anneal import CircleRopeAnnealing  # noqa: E402
 from blocks import (  # noqa: E402
     ARCHITECTURES,
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
     config_with_block,
     read_override,
 )
+from positions import carry_positions  # noqa: E402
 from rows import check_row  # noqa: E402
 
 MODEL_TYPE = "qwen2_5_vl_circle_rope_v2"
-OVERRIDE, ANNEAL = "model_config_override", "circle_rope_anneal"
+OVERRIDE, ANNEAL, POSITIONS = "model_config_override", "circle_rope_anneal", "circle_rope_positions"
 
 
 @contextmanager
@@ -125,6 +124,8 @@ def take_override(self):
     if block is not None:
         self.model_kwargs[OVERRIDE] = {"circle_rope": block}
         os.environ[OVERRIDE.upper()] = json.dumps(self.model_kwargs[OVERRIDE])
+    if POSITIONS not in getattr(self, "callbacks", [POSITIONS]):
+        self.callbacks = [*self.callbacks, POSITIONS]
     self.external_plugins = [os.path.abspath(os.path.expanduser(path)) for path in self.external_plugins]
 
 
@@ -153,37 +154,27 @@ init_model_kwargs, load_dataset = BaseArguments._init_model_kwargs, BaseArgument
 BaseArguments._init_model_kwargs, BaseArguments.load_dataset = take_override, load_checked_dataset
 
 
-def fresh_positions(module, args, kwargs):
-    """Forward pre-hook: the collator made the positions before the block of this step was set, so make them anew."""
-    if kwargs.get("position_ids") is None or kwargs.get("input_ids") is None:
-        return args, kwargs
-    input_ids, mask = kwargs["input_ids"], kwargs.get("attention_mask")
-    vision = {key: kwargs.get(key) for key in ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")}
-    get_rope_index = circle_rope_model(module).model.get_rope_index
-    bounds = kwargs.get("cu_seq_lens_q")
-    if bounds is None:
-        positions, _ = get_rope_index(input_ids, **vision, attention_mask=mask)
-    else:
-        # One packed row: its samples as a padded batch.
-        samples = input_ids[0].split(bounds.diff().tolist())
-        mask = pad_sequence([torch.ones_like(sample) for sample in samples], batch_first=True)
-        rows, _ = get_rope_index(pad_sequence(samples, batch_first=True), **vision, attention_mask=mask)
-        positions = rows.flatten(1)[:, mask.flatten().bool()][:, None]
-    return args, {**kwargs, "position_ids": positions}
+class Positions(TrainerCallback):
+    """Every run's: the collator's positions reach the model as they are, or under annealing as the step wants them."""
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        if self.trainer.template.model_meta.model_type == MODEL_TYPE:
+            carry_positions(model, afresh=ANNEAL in args.callbacks)
 
 
 class SwiftAnnealing(CircleRopeAnnealing):
     """`--callbacks circle_rope_anneal --model_kwargs '{"circle_rope_anneal": {"key": "radius", "steps": 0.5}}'`."""
 
     def __init__(self, args, trainer):
+        options = ast.literal_eval(os.environ.get(ANNEAL.upper(), "{}"))
         with one_sentence():
-            super().__init__(**ast.literal_eval(os.environ.get(ANNEAL.upper(), "{}")))
+            if not isinstance(options, dict) or not options.keys() <= {"key", "start", "end", "steps"}:
+                raise ValueError(f"{ANNEAL} is {options!r}, but must be an object with key, start, end and steps.")
+            super().__init__(**options)
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         with one_sentence():
             super().on_train_begin(args, state, control, model=model, **kwargs)
-        # Before ms-swift's own hook, which replaces the token ids by embeddings.
-        model.register_forward_pre_hook(fresh_positions, with_kwargs=True, prepend=True)
 
 
-callbacks_map[ANNEAL] = SwiftAnnealing
+callbacks_map[POSITIONS], callbacks_map[ANNEAL] = Positions, SwiftAnnealing

@@ -11,9 +11,10 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2] / name) for name in (".", "shapes")]
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / name) for name in (".", "shapes", "training")]
 
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 as Model  # noqa: E402
+from positions import carry_positions  # noqa: E402
 
 # So large an eps that rounding in a gradient is not blown up to a whole step.
 OPTIMIZER = {"lr": 1e-3, "eps": 1e-4, "weight_decay": 0.01}
@@ -125,8 +126,14 @@ def run_fsdp2_bf16(folder, batches):
         positions, _ = model.model.get_rope_index(batch["input_ids"], batch["image_grid_thw"])
         used = []
         model.model.language_model.rotary_emb.register_forward_pre_hook(lambda _, inputs: used.append(inputs[1]))  # noqa: B023
-        for way, passed in (("inside", {}), ("passed", {"position_ids": positions})):
+        for way, passed in (
+            ("inside", {}),
+            ("passed", {"position_ids": positions}),
+            ("carried", {"position_ids": positions}),
+        ):
             used.clear()
+            if way == "carried":
+                carry_positions(model)
             try:
                 with torch.no_grad():
                     logits = model(**batch, **passed).logits

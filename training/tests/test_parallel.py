@@ -38,10 +38,27 @@ def test_mixed_precision_does_not_touch_the_positions(tmp_path):
     """FSDP's cast_forward_inputs both ways: exact where the model makes them, refused where they are cast."""
     result = launch("fsdp2_bf16", tmp_path / "sharded.pt", 2)["logits"]
     alone = launch("single_bf16", tmp_path / "single.pt")["logits"]
-    for case in ((True, "inside"), (False, "inside"), (False, "passed")):
+    for case in ((True, "inside"), (True, "carried"), (False, "inside"), (False, "passed"), (False, "carried")):
         for (logits, used, positions), wanted in zip(result[case], alone):
             assert used.dtype is torch.float32 and torch.equal(used, positions)
             # bf16 rounds such logits to 1/8.
             torch.testing.assert_close(logits, wanted, atol=0.26, rtol=2e-2)
     refusal = result[True, "passed"]
     assert "torch.bfloat16" in refusal and "cast_forward_inputs=False" in refusal and "\n" not in refusal
+
+
+@pytest.mark.parametrize(("file", "nodes"), [("fsdp2.yaml", 1), ("fsdp2_nodes.yaml", 2)])
+def test_accelerate_reads_its_launch_files(file, nodes):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(ROOT / "training" / "launch" / file))
+    assert (
+        config.num_machines == nodes and config.distributed_type == "FSDP" and config.fsdp_config["fsdp_version"] == 2
+    )
+
+
+def test_the_zero3_file_is_stage_3_and_leaves_inputs_alone():
+    from transformers.integrations import HfDeepSpeedConfig
+
+    config = HfDeepSpeedConfig(str(ROOT / "training" / "launch" / "zero3.json"))
+    assert config.is_zero3() and config.get_value("fp16.auto_cast") is False

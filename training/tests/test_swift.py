@@ -1,8 +1,6 @@
 """ms-swift through its own command line: each way of training, inference, and what is refused."""
 
 import json
-import re
-import sys
 
 import pytest
 import torch
@@ -10,23 +8,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from conftest import ROOT, TESTS, run, script
-
-TINY = ROOT / "tiny"
-REGISTER = "training/register_v2.py"
-MODEL_TYPE = ("--model_type", "qwen2_5_vl_circle_rope_v2")
-FEW_STEPS = (
-    *("--torch_dtype", "float32", "--max_steps", 4, "--save_steps", 2, "--logging_steps", 1),
-    *("--gradient_accumulation_steps", 1, "--learning_rate", 1e-3, "--lr_scheduler_type", "constant"),
-    *("--warmup_ratio", 0, "--add_version", "false", "--report_to", "none"),
-)
-
-
-def sft(*arguments, recorded=None, plugins=(), **environment):
-    if recorded is not None:
-        plugins = [*plugins, TESTS / "record_positions.py"]
-        environment["RECORD_POSITIONS"] = recorded
-    register = ("--custom_register_path", REGISTER, *plugins)
-    return run(script("swift"), "sft", *arguments, *register, *FEW_STEPS, **environment)
+from swift_cli import MODEL_TYPE, TINY, sft
 
 
 def losses(output):
@@ -178,61 +160,3 @@ def test_packed_samples_have_the_positions_they_have_alone(layout, tmp_path, pic
     assert_trained(result, tmp_path / "out")
     layouts = assert_positions_are_those_of_each_sample_alone(tmp_path / "positions", TINY)
     assert all(packed for packed, _ in layouts) and max(samples for _, samples in layouts) > 1
-
-
-def refused(result):
-    assert result.returncode != 0
-    assert "Traceback" not in result.stderr
-    assert "Train:" not in result.stderr
-    return re.findall(r"^error: (.*)$", result.stderr, re.M)[-1]
-
-
-def bad_block(block):
-    return ("--model_config_override", json.dumps({"circle_rope": block}))
-
-
-@pytest.mark.parametrize(
-    ("base", "block", "words"),
-    [
-        ("stock", {"AGE_mode": ["circle"] * 4}, "AGE_mode.* 4 entries.* 6 layers"),
-        ("stock", {"mrope_section": [16, 24, 24]}, "mrope_section.* head_dim / 2 = 16"),
-        ("stock", {"raduis": 4}, "unknown key 'raduis' .*'radius'"),
-        ("tiny", {"radius": 4}, "converted already.* radius 4 was asked for"),
-    ],
-)
-def test_a_block_that_does_not_fit_is_refused(base, block, words, stock_dir, pictures, tmp_path):
-    base = {"stock": stock_dir, "tiny": TINY}[base]
-    data = ("--dataset", pictures / "train.jsonl", "--output_dir", tmp_path)
-    assert re.search(words, refused(sft("--model", base, *MODEL_TYPE, *bad_block(block), *data)))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"images": ["absent.png"]}, "training row \\d+ names the image absent.png, but there is no such file"),
-        ({"messages": "two"}, "training row \\d+ has 1 images, but 2 <image> placeholders"),
-    ],
-)
-def test_a_bad_row_is_refused_before_training(change, words, pictures, tmp_path):
-    rows = [json.loads(line) for line in (pictures / "train.jsonl").read_text().splitlines()]
-    if change.get("messages"):
-        change = {"messages": [{"role": "user", "content": "<image><image>Where?"}, rows[0]["messages"][1]]}
-    rows[4] = {**rows[0], **change}
-    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    result = sft("--model", TINY, "--dataset", tmp_path / "train.jsonl", "--output_dir", tmp_path / "out")
-    assert re.search(words, refused(result))
-
-
-def test_another_unknown_option_is_still_refused(stock_dir, pictures, tmp_path):
-    data = ("--dataset", pictures / "train.jsonl", "--output_dir", tmp_path)
-    result = sft("--model", stock_dir, *MODEL_TYPE, *bad_block({"radius": 4}), "--no_such_option", 1, *data)
-    assert result.returncode != 0 and "no_such_option" in result.stderr
-
-
-def test_an_unsupported_pair_of_releases_is_refused(tmp_path):
-    """Another transformers is found first; ms-swift's version is read from what is installed."""
-    package = tmp_path / "transformers"
-    package.mkdir()
-    (package / "__init__.py").write_text('__version__ = "5.23.0"\n')
-    result = run(sys.executable, "-c", f"import runpy; runpy.run_path({REGISTER!r})", PYTHONPATH=tmp_path)
-    assert "with transformers <5.20,>=4.57, but found ms-swift 4.6" in refused(result)

@@ -1,0 +1,49 @@
+"""Positions that a collator made ahead, on their way to the model: not cast, and made anew under annealing."""
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from anneal import circle_rope_model
+
+
+def carry_positions(model, afresh: bool = False) -> None:
+    """Let `position_ids` go past whatever casts the inputs of `model`, as FSDP2 does in accelerate's mixed precision.
+
+    Two forward pre-hooks: one before all others takes them, one on the model without its head hands them on. Call it
+    when the model is wrapped already.
+
+    Args:
+        model: what is called in training, with a Circle-RoPE model somewhere in it.
+        afresh: make them anew from `input_ids` and the grids, under the block that the model has by now.
+    """
+    inner = circle_rope_model(model).model
+    held = []
+
+    def take(module, args, kwargs):
+        held.clear()
+        positions = kwargs.get("position_ids")
+        if positions is None:
+            return args, kwargs
+        held.append(make_positions(inner, **kwargs) if afresh else positions)
+        return args, {name: value for name, value in kwargs.items() if name != "position_ids"}
+
+    def give(module, args, kwargs):
+        return args, {**kwargs, "position_ids": held.pop()} if held else kwargs
+
+    model.register_forward_pre_hook(take, with_kwargs=True, prepend=True)
+    inner.register_forward_pre_hook(give, with_kwargs=True)
+
+
+def make_positions(model, input_ids, attention_mask=None, cu_seq_lens_q=None, **inputs) -> torch.Tensor:
+    """`get_rope_index` of a padded batch, or of one packed row whose samples begin at `cu_seq_lens_q`.
+
+    Returns:
+        float32 `(3 * geometries, batch, seq)`.
+    """
+    vision = {key: inputs.get(key) for key in ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")}
+    if cu_seq_lens_q is None:
+        return model.get_rope_index(input_ids, **vision, attention_mask=attention_mask)[0]
+    samples = input_ids[0].split(cu_seq_lens_q.diff().tolist())
+    mask = pad_sequence([torch.ones_like(sample) for sample in samples], batch_first=True)
+    rows, _ = model.get_rope_index(pad_sequence(samples, batch_first=True), **vision, attention_mask=mask)
+    return rows.flatten(1)[:, mask.flatten().bool()][:, None]
