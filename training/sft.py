@@ -40,19 +40,19 @@ class GeometryArguments:
     max_pixels: int | None = field(default=None, metadata={"help": "the processor scales larger pictures down to it"})
 
 
-def split_turns(row: dict) -> list[dict]:
+def split_turns(messages: list[dict], images: list) -> list[dict]:
     """One example for every answer: what comes before it as the prompt, and the pictures up to there."""
-    examples, messages, images = [], [], list(row["images"])
-    untagged = images and not sum(count_placeholders(message["content"]) for message in row["messages"])
-    for message in row["messages"]:
-        content = message["content"]
+    examples, before = [], []
+    untagged = bool(images) and not sum(count_placeholders(message["content"]) for message in messages)
+    for message in messages:
+        content = parts(message["content"])
         if untagged and message["role"] == "user":
-            content, untagged = IMAGE_TAG * len(images) + content if isinstance(content, str) else content, False
-        message = {"role": message["role"], "content": parts(content)}
+            content, untagged = [{"type": "image", "text": None}] * len(images) + content, False
+        message = {"role": message["role"], "content": content}
         if message["role"] == "assistant":
-            seen = sum(part["type"] == "image" for before in messages for part in before["content"])
-            examples.append({"prompt": list(messages), "completion": [message], "images": images[:seen]})
-        messages.append(message)
+            seen = sum(part["type"] == "image" for earlier in before for part in earlier["content"])
+            examples.append({"prompt": list(before), "completion": [message], "images": images[:seen]})
+        before.append(message)
     return examples
 
 
@@ -76,11 +76,13 @@ def load_examples(name: str, config: str | None, split: str):
     Raises:
         ValueError: no such dataset, or a row that `rows.check_row` refuses.
     """
-    from datasets import Dataset, Image, Sequence, load_dataset
+    from datasets import Dataset, Features, Image, List, Value, load_dataset
 
     folder = Path(name)
     if (folder / f"{split}.jsonl").is_file():
-        rows = read_rows(folder / f"{split}.jsonl")
+        rows = Dataset.from_list(
+            [{key: row[key] for key in ("messages", "images")} for row in read_rows(folder / f"{split}.jsonl")]
+        )
     elif folder.is_dir() and not any(folder.rglob("*.parquet")):
         raise ValueError(f"{name} has neither {split}.jsonl nor parquet files: see training/README.md for the format.")
     else:
@@ -88,15 +90,29 @@ def load_examples(name: str, config: str | None, split: str):
             rows = load_dataset(name, config, split=split)
         except (OSError, ValueError) as error:
             raise ValueError(f"--dataset_name {name} could not be loaded: {error}") from None
-        if "images" not in rows.column_names and "image" in rows.column_names:
-            rows = rows.rename_column("image", "images")
-        rows = list(rows)
-        for number, row in enumerate(rows, 1):
-            check_row(row, f"{name}, row {number},")
-    examples = [example for row in rows for example in split_turns(row)]
-    if not examples:
+        if missing := {"messages", "images"} - set(rows.column_names):
+            raise ValueError(f"{name} has no column {min(missing)}: it needs messages and images.")
+    rows = rows.cast_column("images", List(Image(decode=False)))
+    for number, row in enumerate(rows, 1):
+        check_row(row, f"{name}, row {number},")
+
+    message = {"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})}
+    examples = rows.map(
+        split_rows,
+        batched=True,
+        remove_columns=rows.column_names,
+        features=Features({"prompt": List(message), "completion": List(message), "images": List(Image())}),
+    )
+    if not len(examples):
         raise ValueError(f"{name} has no answers: at least one message must be of the assistant.")
-    return Dataset.from_list(examples).cast_column("images", Sequence(Image()))
+    return examples
+
+
+def split_rows(rows: dict) -> dict:
+    """`split_turns` of a batch of rows, column by column."""
+    pairs = zip(rows["messages"], rows["images"])
+    examples = [example for messages, images in pairs for example in split_turns(messages, images or [])]
+    return {key: [example[key] for example in examples] for key in ("prompt", "completion", "images")}
 
 
 def prepare():

@@ -95,6 +95,27 @@ def test_a_lora_adapter_is_saved_loads_and_merges(stock_dir, pictures, tmp_path)
     torch.testing.assert_close(logits(again, processor, pictures), adapted, atol=1e-3, rtol=1e-3)
 
 
+def test_every_answer_is_an_example_with_the_pictures_before_it(pictures, tmp_path):
+    """Of rows in a folder, and of the same rows as a parquet file with the pictures inside, as on a hub."""
+    from datasets import Dataset, Image, List
+
+    from sft import load_examples
+
+    rows = [json.loads(line) for line in (pictures / "train.jsonl").read_text().splitlines()]
+    examples = load_examples(str(pictures), None, "train")
+    answers = [message["content"] for row in rows for message in row["messages"] if message["role"] == "assistant"]
+    assert [example["completion"][0]["content"][0]["text"] for example in examples] == answers
+    for example in examples:
+        placeholders = sum(part["type"] == "image" for message in example["prompt"] for part in message["content"])
+        assert placeholders == len(example["images"])
+    Dataset.from_list(rows).cast_column("images", List(Image())).to_parquet(tmp_path / "train.parquet")
+    again = load_examples(str(tmp_path), None, "train")
+    assert again["prompt"] == examples["prompt"]
+    assert [[image.size for image in images] for images in again["images"]] == [
+        [image.size for image in images] for images in examples["images"]
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "change", "words"),
     [
