@@ -151,6 +151,15 @@ def test_saved_models_load_again(tmp_path, block):
     assert (tmp_path / "again" / "circle_rope_imp.py").exists()
 
 
+@pytest.mark.parametrize("rename", [old_name, lambda name: name])
+def test_a_state_dict_loads_under_either_names(stock, rename):
+    """As Trainer does when it resumes from a checkpoint, without a word where nothing fits."""
+    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(make_config(BLOCK))
+    state = {rename(name): tensor for name, tensor in stock.state_dict().items()}
+    assert model.load_state_dict(dict(state)) == ([], [])
+    assert all(torch.equal(tensor, stock.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
 def test_saved_checkpoints_keep_the_official_names(tmp_path):
     """Other engines know those."""
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(make_config()).save_pretrained(tmp_path / "ours")

@@ -8,7 +8,7 @@ MODEL_TYPE = ("--model_type", "qwen2_5_vl_circle_rope_v2")
 FEW_STEPS = (
     *("--torch_dtype", "float32", "--max_steps", 4, "--save_steps", 2, "--logging_steps", 1),
     *("--gradient_accumulation_steps", 1, "--learning_rate", 1e-3, "--lr_scheduler_type", "constant"),
-    *("--warmup_ratio", 0, "--add_version", "false", "--report_to", "none"),
+    *("--warmup_ratio", 0, "--add_version", "false", "--report_to", "none", "--check_model", "false"),
 )
 
 
