@@ -162,6 +162,8 @@ def main():
         trainer = prepare()
     except ValueError as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+    except ImportError as error:
+        sys.exit(f"error: {error}: pip install -r training/requirements.txt")
     folder = trainer.args.output_dir
     trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     trainer.save_model(folder)

@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / name) for name in (".", "shapes", "training")]
 
+from anneal import circle_rope_model  # noqa: E402
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 as Model  # noqa: E402
 from positions import carry_positions  # noqa: E402
 
@@ -49,6 +50,13 @@ def whole(tensor):
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+@torch.no_grad()
+def other_logits(model, batch):
+    """After the step, under another block, found as annealing finds the model."""
+    circle_rope_model(model).set_circle_rope({"radius": 3, "AGE_mode": "strategy_3"})
+    return model(**batch).logits
+
+
 def step_alone(model, batches):
     """What data-parallel ranks do together: the mean of the samples' losses."""
     optimizer = torch.optim.AdamW(model.parameters(), **OPTIMIZER)
@@ -58,7 +66,8 @@ def step_alone(model, batches):
         (output.loss / len(batches)).backward()
         logits.append(output.logits.detach())
     optimizer.step()
-    return logits, model.state_dict()
+    state = model.state_dict()
+    return logits + [other_logits(model, batch) for batch in batches], state
 
 
 def run_single(folder, batches):
@@ -106,7 +115,8 @@ def run_fsdp2(folder, batches):
     accelerator.backward(output.loss)
     optimizer.step()
     state = {name: whole(tensor) for name, tensor in model.state_dict().items()}
-    return gather_samples(output.logits.detach()), state
+    batch = batches[accelerator.process_index]
+    return gather_samples(output.logits.detach()) + gather_samples(other_logits(model, batch)), state
 
 
 def run_fsdp2_bf16(folder, batches):
@@ -177,7 +187,8 @@ def run_zero3(folder, batches):
     for name, parameter in engine.module.named_parameters():
         with deepspeed.zero.GatheredParameters(parameter):
             state[name] = parameter.detach().clone()
-    return gather_samples(output.logits.detach()), state
+    after = other_logits(engine, batches[dist.get_rank()])
+    return gather_samples(output.logits.detach()) + gather_samples(after), state
 
 
 def main():

@@ -26,7 +26,9 @@ def single(tmp_path_factory):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_two_processes_do_what_one_does(engine, single, tmp_path):
     result = launch(engine, tmp_path / "result.pt", 2)
-    for given, wanted in zip(result["logits"], single["logits"]):
+    for given, wanted in zip(
+        result["logits"], single["logits"], strict=True
+    ):  # before the step, and under another block
         torch.testing.assert_close(given, wanted, atol=1e-4, rtol=1e-4)
     assert result["state"].keys() >= single["state"].keys() - {"lm_head.weight"}
     wanted = {name: tensor for name, tensor in single["state"].items() if name in result["state"]}

@@ -1,6 +1,7 @@
 """ms-swift through its own command line: each way of training, inference, and what is refused."""
 
 import json
+import socket
 
 import pytest
 import torch
@@ -22,31 +23,35 @@ def assert_trained(result, output):
     assert last < 0.8 * first
 
 
-def assert_positions_are_those_of_each_sample_alone(folder, checkpoint):
-    """Every sample's positions, cut out of its batch, are what `get_rope_index` says for it by itself."""
-    model = AutoModelForImageTextToText.from_pretrained(checkpoint, trust_remote_code=True).model
-    records = [torch.load(file) for file in sorted(folder.glob("*.pt"))]
+def assert_positions_are_those_of_each_sample_alone(record, model):
+    """Every sample's positions, cut out of its batch, are what `get_rope_index` says for it by itself.
+
+    Returns how the record's batch was laid out: whether it was packed, and of how many samples.
+    """
+    ids, positions, grids = record["input_ids"], record["position_ids"], record["image_grid_thw"]
+    assert positions.dtype is torch.float32 and positions.shape[0] == 3 * len(model.geometries)
+    bounds = record["cu_seq_lens_q"]
+    if bounds is None:
+        keeps = [(row, mask.bool()) for row, mask in enumerate(record["attention_mask"])]
+    else:
+        slots = torch.arange(ids.shape[1])
+        keeps = [(0, (slots >= start) & (slots < end)) for start, end in zip(bounds, bounds[1:])]
+    used = 0
+    for row, keep in keeps:
+        sample = ids[row, keep][None]
+        images = int((sample == model.config.vision_start_token_id).sum())
+        alone, _ = model.get_rope_index(sample, grids[used : used + images] if images else None)
+        used += images
+        assert torch.equal(positions[:, row, keep], alone[:, 0])
+    assert grids is None or used == len(grids)
+    return bounds is not None, len(keeps)
+
+
+def read_records(folder):
+    """What `record_positions` wrote, in the order of the forwards."""
+    records = [torch.load(folder / f"{number}.pt") for number in range(len(list(folder.glob("*.pt"))))]
     assert records
-    layouts = set()
-    for record in records:
-        ids, positions, grids = record["input_ids"], record["position_ids"], record["image_grid_thw"]
-        assert positions.dtype is torch.float32 and positions.shape[0] == 3 * record["geometries"]
-        bounds = record["cu_seq_lens_q"]
-        if bounds is None:
-            keeps = [(row, mask.bool()) for row, mask in enumerate(record["attention_mask"])]
-        else:
-            slots = torch.arange(ids.shape[1])
-            keeps = [(0, (slots >= start) & (slots < end)) for start, end in zip(bounds, bounds[1:])]
-        layouts.add((bounds is not None, len(keeps)))
-        used = 0
-        for row, keep in keeps:
-            sample = ids[row, keep][None]
-            images = int((sample == model.config.vision_start_token_id).sum())
-            grid = grids[used : used + images] if images else None
-            used += images
-            alone, _ = model.get_rope_index(sample, grid)
-            assert torch.equal(positions[:, row, keep], alone[:, 0])
-    return layouts
+    return records
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +80,9 @@ def test_full_training_under_age_from_a_config_file(full):
 
 def test_a_padded_batch_has_the_positions_of_its_samples(full):
     _, folder, _ = full
-    layouts = assert_positions_are_those_of_each_sample_alone(folder / "positions", folder / "out" / "checkpoint-4")
-    assert layouts == {(False, 3)}
+    model = AutoModelForImageTextToText.from_pretrained(folder / "out" / "checkpoint-4", trust_remote_code=True).model
+    for record in read_records(folder / "positions"):
+        assert assert_positions_are_those_of_each_sample_alone(record, model) == (False, 3)
 
 
 def test_a_frozen_vision_tower_stays_as_it_was(full, stock_dir):
@@ -140,10 +146,13 @@ def test_lora_from_the_command_line_with_annealing(tmp_path, stock_dir, pictures
     halfway, final = (tmp_path / "out" / f"checkpoint-{step}" for step in (2, 4))
     blocks = [json.loads((folder / "config.json").read_text())["circle_rope"] for folder in (halfway, final)]
     assert blocks == [{**block, "AGE_mode": ["circle"] + ["mrope"] * 5}, block]
-    # All mrope, then one, two and three layers under circle.
-    records = [torch.load(tmp_path / "positions" / f"{number}.pt") for number in range(4)]
-    assert [record["geometries"] for record in records] == [1, 2, 2, 2]
-    assert [record["position_ids"].shape[0] for record in records] == [3, 6, 6, 6]
+    # All mrope, then one, two and three layers under circle: each step has the positions of its own block.
+    model = AutoModelForImageTextToText.from_pretrained(TINY, trust_remote_code=True)
+    records = read_records(tmp_path / "positions")
+    for record, layers in zip(records, [(), (0,), (0, 2), (0, 2, 4)], strict=True):
+        schedule = ["circle" if layer in layers else "mrope" for layer in range(6)]
+        model.set_circle_rope({**block, "AGE_mode": schedule})
+        assert_positions_are_those_of_each_sample_alone(record, model.model)
     assert_infers("--adapters", final, folder=tmp_path, pictures=pictures)
 
 
@@ -158,5 +167,20 @@ def test_packed_samples_have_the_positions_they_have_alone(layout, tmp_path, pic
         recorded=tmp_path / "positions",
     )
     assert_trained(result, tmp_path / "out")
-    layouts = assert_positions_are_those_of_each_sample_alone(tmp_path / "positions", TINY)
+    model = AutoModelForImageTextToText.from_pretrained(TINY, trust_remote_code=True).model
+    records = read_records(tmp_path / "positions")
+    layouts = [assert_positions_are_those_of_each_sample_alone(record, model) for record in records]
     assert all(packed for packed, _ in layouts) and max(samples for _, samples in layouts) > 1
+
+
+def test_two_processes_train_together(tmp_path, pictures):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    result = sft(
+        *("--model", TINY, "--dataset", pictures / "train.jsonl", "--tuner_type", "full", "--use_cpu", "true"),
+        *("--ddp_backend", "gloo", "--output_dir", tmp_path / "out", "--per_device_train_batch_size", 2),
+        NPROC_PER_NODE=2,
+        MASTER_PORT=port,
+    )
+    assert_trained(result, tmp_path / "out")

@@ -17,8 +17,12 @@ def refused(result):
     return re.findall(r"^error: (.*)$", result.stderr, re.M)[-1]
 
 
-def bad_block(block):
+def override(block):
     return ("--model_config_override", json.dumps({"circle_rope": block}))
+
+
+def in_model_kwargs(block):
+    return ("--model_kwargs", json.dumps({"model_config_override": {"circle_rope": block}}))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +37,8 @@ def bad_block(block):
 def test_a_block_that_does_not_fit_is_refused(base, block, words, stock_dir, pictures, tmp_path):
     base = {"stock": stock_dir, "tiny": TINY}[base]
     data = ("--dataset", pictures / "train.jsonl", "--output_dir", tmp_path)
-    assert re.search(words, refused(sft("--model", base, *MODEL_TYPE, *bad_block(block), *data)))
+    way = in_model_kwargs if "raduis" in block else override
+    assert re.search(words, refused(sft("--model", base, *MODEL_TYPE, *way(block), *data)))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +60,7 @@ def test_a_bad_row_is_refused_before_training(change, words, pictures, tmp_path)
 
 def test_another_unknown_option_is_still_refused(stock_dir, pictures, tmp_path):
     data = ("--dataset", pictures / "train.jsonl", "--output_dir", tmp_path)
-    result = sft("--model", stock_dir, *MODEL_TYPE, *bad_block({"radius": 4}), "--no_such_option", 1, *data)
+    result = sft("--model", stock_dir, *MODEL_TYPE, *override({"radius": 4}), "--no_such_option", 1, *data)
     assert result.returncode != 0 and "no_such_option" in result.stderr
 
 
