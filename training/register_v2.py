@@ -143,10 +143,11 @@ def load_checked_dataset(self):
     datasets = load_dataset(self)
     folder = os.environ.get("ROOT_IMAGE_DIR")
     for dataset, kind in zip(datasets, ("training", "validation")):
-        if dataset is not None and not self.streaming:
-            with one_sentence():
-                for number, row in enumerate(dataset, 1):
-                    check_row(row, f"{kind} row {number}", folder)
+        if dataset is None or self.streaming or "messages" not in dataset.column_names:
+            continue
+        with one_sentence():
+            for number, row in enumerate(dataset, 1):
+                check_row(row, f"{kind} row {number}", folder)
     return datasets
 
 
