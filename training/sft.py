@@ -121,11 +121,13 @@ def prepare():
     Raises:
         ValueError: a checkpoint, block, dataset or option that cannot be used.
     """
+    import torch
     from transformers import AutoProcessor
     from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser, get_peft_config
 
     parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig, GeometryArguments), description=__doc__)
-    parser.set_defaults(max_length=4096, lora_target_modules=[LORA_TARGETS])
+    on_cpu = {} if torch.accelerator.is_available() else {"use_cpu": True, "bf16": False}
+    parser.set_defaults(max_length=4096, lora_target_modules=[LORA_TARGETS], **on_cpu)
     script, training, options, geometry = parser.parse_args_and_config()
     if not script.dataset_name or not options.model_name_or_path:
         raise ValueError("--model_name_or_path and --dataset_name are needed: a directory or a hub id each.")

@@ -14,7 +14,7 @@ from conftest import ROOT, run
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
 FEW_STEPS = ("--per_device_train_batch_size", 3, "--max_steps", 6, "--logging_steps", 1, "--save_steps", 3)
-CONSTANT = ("--lr_scheduler_type", "constant", "--report_to", "none", "--use_cpu", "true", "--bf16", "false")
+CONSTANT = ("--lr_scheduler_type", "constant", "--report_to", "none")
 
 
 def sft(*arguments):
