@@ -1,0 +1,252 @@
+"""What the page's events do: they call tasks.py and turn results, and a visitor's mistakes, into what the page shows."""
+
+import functools
+import html
+import inspect
+import logging
+
+import gradio as gr
+import limits
+import model
+import plots
+import tasks
+import uploads
+from examples import EXAMPLES
+from limits import BadInput
+from texts import SCHEDULE_WORDS, explain, name_geometry, say
+
+log = logging.getLogger(__name__)
+
+
+def sentence(error: Exception, lang: str) -> str:
+    """What a visitor is told; anything that is not the visitor's mistake goes to the log in full."""
+    if isinstance(error, BadInput):
+        return explain(error, lang)
+    log.error("a request failed", exc_info=error)
+    return say("failed", lang)
+
+
+def warn(error: Exception, lang: str):
+    """Show the sentence on the page."""
+    gr.Warning(sentence(error, lang), title=say("notice", lang))
+
+
+def polite(function):
+    """A handler, its last argument being the language, whose errors become one sentence and leave the page as it is."""
+    signature = inspect.signature(function)
+
+    def lang_of(arguments):
+        return dict(zip(signature.parameters, arguments)).get("lang", "en")
+
+    @functools.wraps(function)
+    def stream(*arguments):
+        try:
+            yield from function(*arguments)
+        except Exception as error:
+            warn(error, lang_of(arguments))
+            yield gr.skip()
+
+    @functools.wraps(function)
+    def single(*arguments):
+        try:
+            return function(*arguments)
+        except Exception as error:
+            warn(error, lang_of(arguments))
+            return gr.skip()
+
+    return stream if inspect.isgeneratorfunction(function) else single
+
+
+def paths_of(gallery) -> list[str]:
+    """The files of a gallery's value."""
+    return [entry[0] if isinstance(entry, (tuple, list)) else entry for entry in gallery or []]
+
+
+def sliders_of(auto, radius, alpha, dff_rate):
+    """A radius of None is the model's own, which may be no number."""
+    return (None if auto else radius, alpha, dff_rate)
+
+
+def last_asked(turns, question):
+    """The conversation as it stands: with the question that is typed, or else with the last one that was asked."""
+    asked = [(turn["question"], turn["answer"]) for turn in turns]
+    if (question or "").strip() or not asked:
+        return asked, question
+    return asked[:-1], asked[-1][0]
+
+
+def messages_of(turns, lang):
+    messages = []
+    for turn in turns:
+        note = f"\n\n<small>{html.escape(name_geometry(turn['geometry'], lang))}</small>"
+        messages += [
+            {"role": "user", "content": turn["question"]},
+            {"role": "assistant", "content": (turn["answer"] or say("no_answer", lang)) + note},
+        ]
+    return messages
+
+
+def check_pictures(gallery, lang, request: gr.Request):
+    """After an upload: files that cannot be taken are named and leave the gallery."""
+    paths, good = paths_of(gallery), []
+    for path in paths:
+        try:
+            if len(good) == limits.MAX_FILES:
+                raise BadInput("too_many_files", given=len(paths), allowed=limits.MAX_FILES)
+            limits.open_one(path)
+            good.append(path)
+        except Exception as error:
+            warn(error, lang)
+            if isinstance(error, BadInput) and error.key == "too_many_files":
+                break
+    uploads.hold(request.session_hash, good)
+    return gr.skip() if good == paths else (good or None)
+
+
+def new_conversation(gallery, lang, request: gr.Request):
+    """The pictures have changed, or a new conversation is wanted: turns, chat, attention and comparison are empty."""
+    uploads.hold(request.session_hash, paths_of(gallery))
+    return [], [], None, False, empty_cards(lang)
+
+
+def choose_example(number):
+    """The pictures and the question of an example."""
+    example = EXAMPLES[number]
+    return example.files, example.question
+
+
+def close_page(request: gr.Request):
+    uploads.release(request.session_hash)
+
+
+@polite
+def ask(gallery, question, turns, geometry, auto, radius, alpha, dff_rate, max_new_tokens, temperature, lang):
+    """Streams the chat, the turns and the question box."""
+    settings = (geometry, *sliders_of(auto, radius, alpha, dff_rate))
+    earlier = [(turn["question"], turn["answer"]) for turn in turns]
+    turn = {"question": (question or "").strip(), "answer": "", "geometry": geometry}
+    answers = tasks.ask(paths_of(gallery), earlier, question, settings, max_new_tokens, temperature)
+    try:
+        for number, answer in enumerate(answers):
+            turn = turn | {"answer": answer}
+            yield messages_of([*turns, turn], lang), [*turns, turn], "" if number == 0 else gr.skip()
+    finally:
+        answers.close()
+
+
+@polite
+def ask_again(gallery, turns, geometry, auto, radius, alpha, dff_rate, max_new_tokens, temperature, lang):
+    """The last question once more, under the settings of now."""
+    if turns:
+        question, turns = turns[-1]["question"], turns[:-1]
+        yield from ask(
+            gallery, question, turns, geometry, auto, radius, alpha, dff_rate, max_new_tokens, temperature, lang
+        )
+
+
+@polite
+def compare(gallery, question, turns, auto, radius, alpha, dff_rate, max_new_tokens, lang):
+    """Streams the cards, and that there is a comparison."""
+    earlier, question = last_asked(turns, question)
+    sliders = sliders_of(auto, radius, alpha, dff_rate)
+    for entries in tasks.compare(paths_of(gallery), earlier, question, sliders, max_new_tokens):
+        yield cards(entries, question, lang), True
+
+
+def compare_again(compared, *arguments):
+    """A slider has moved: an earlier comparison is brought up to date."""
+    if compared:
+        yield from compare(*arguments)
+    else:
+        yield gr.skip(), gr.skip()
+
+
+def cards(entries: list[dict], question: str, lang: str) -> str:
+    """The comparison as HTML; everything that a visitor or the model wrote is escaped."""
+    parts = [f'<p class="asked">{html.escape(question)}</p><div class="cards">']
+    for entry in entries:
+        badge = f'<span class="badge">{say("trained", lang)}</span>' if entry["trained"] else ""
+        layers = "".join(f'<i class="{layer}"></i>' for layer in entry["layers"])
+        cost = say("waiting", lang)
+        answer = '<span class="pending">...</span>'
+        if "answer" in entry:
+            cost = say("cost", lang).format(milliseconds=round(1000 * entry["seconds"]), tokens=entry["tokens"])
+            answer = html.escape(entry["answer"]) or say("no_answer", lang)
+        ptd = "" if entry["ptd"] is None else f'<span class="ptd">PTD {show_distance(entry["ptd"])}</span>'
+        parts.append(
+            f'<article class="card" data-geometry="{entry["geometry"]}"><header>'
+            f"<h4>{html.escape(name_geometry(entry['geometry'], lang))}</h4>{badge}</header>"
+            f'<div class="layers" aria-hidden="true">{layers}</div>'
+            f'<p class="schedule">{SCHEDULE_WORDS[entry["geometry"]][lang == "zh"]}</p>'
+            f'<p class="answer">{answer}</p><footer><span>{cost}</span>{ptd}</footer></article>'
+        )
+    return "".join(parts) + "</div>"
+
+
+def empty_cards(lang: str) -> str:
+    return f'<p class="empty">{say("compare_empty", lang)}</p>'
+
+
+def show_distance(value: float) -> str:
+    return f"{abs(value):.4f}"
+
+
+@polite
+def see(gallery, question, turns, auto, radius, alpha, dff_rate, dark, lang):
+    """Both plots of the positions, and the words with the distances under them."""
+    earlier, question = last_asked(turns, question)
+    layout, places, distances = None, {}, {}
+    if gallery or earlier or (question or "").strip():
+        sliders = sliders_of(auto, radius, alpha, dff_rate)
+        layout, places, distances = tasks.see(paths_of(gallery), earlier, question, sliders)
+    figures = [plots.draw_positions(layout, places.get(name), lang, dark) for name in ("mrope", "circle")]
+    words = [
+        say("ptd", lang).format(value=show_distance(distances[name])) if name in distances else say("ptd_none", lang)
+        for name in ("mrope", "circle")
+    ]
+    return *figures, *words
+
+
+@polite
+def attend(gallery, question, turns, left, right, auto, radius, alpha, dff_rate, max_new_tokens, lang):
+    """What `draw_attention` draws, kept for the page, and the choice of pictures."""
+    earlier, question = last_asked(turns, question)
+    sliders = sliders_of(auto, radius, alpha, dff_rate)
+    frames, results = tasks.attend(paths_of(gallery), earlier, question, [left, right], sliders, max_new_tokens)
+    kept = {"frames": frames, "results": results, "geometries": [left, right]}
+    return kept, picture_choices(kept, lang)
+
+
+def picture_choices(kept, lang):
+    frames = kept["frames"] if kept else []
+    choices = [(plots.frame_name(frame, lang), number) for number, (frame, _) in enumerate(frames)]
+    return gr.update(choices=choices, value=0 if choices else None, visible=len(choices) > 1)
+
+
+def draw_attention(kept, number, layer, head, dark, lang):
+    """Both heat maps with their captions."""
+    if not kept:
+        empty = plots.draw_attention(None, None, 0, lang, dark)
+        return empty, empty, "", ""
+    number = min(int(number or 0), len(kept["frames"]) - 1)
+    _, image = kept["frames"][number]
+    maps = [
+        tasks.split_maps(kept["frames"], tasks.choose(weights, layer, head))[number] for _, weights in kept["results"]
+    ]
+    largest = max(float(weights.max()) for weights in maps)
+    figures = [plots.draw_attention(image, weights, largest, lang, dark) for weights in maps]
+    captions = [
+        say("attention_caption", lang).format(
+            geometry=name_geometry(geometry, lang),
+            answer=html.escape(answer) or say("no_answer", lang),
+            share=f"{100 * float(weights.sum()):.1f}",
+        )
+        for geometry, (answer, _), weights in zip(kept["geometries"], kept["results"], maps)
+    ]
+    return *figures, *captions
+
+
+def reset():
+    """Geometry, whether the radius is the model's own that is no number, radius, alpha and dff_rate, as trained."""
+    is_auto = isinstance(model.OWN_RADIUS, str)
+    return model.OWN_SCHEDULE, is_auto, 10 if is_auto else model.OWN_RADIUS, model.OWN_ALPHA, model.OWN_DFF_RATE

@@ -1,0 +1,82 @@
+"""Where the tokens of one input stand under M-RoPE and under the circle geometry, and their Per-Token Distance."""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from limits import Media
+from model import GEOMETRY, MODEL, PROCESSOR, VISION_TOKENS, prepare
+
+
+@dataclass
+class Frame:
+    """One picture, or one step in time of a video: the slots of its tokens and its merged grid."""
+
+    picture: int  # number of the picture or video in the input, from 1
+    step: int  # number of the step in time, from 1; 0 for a picture
+    slots: slice
+    rows: int
+    columns: int
+
+
+@dataclass
+class Layout:
+    """The tokens of one input in order, and its frames."""
+
+    tokens: list[str]
+    is_vision: np.ndarray  # bool (seq,)
+    frames: list[Frame]
+    blocks: list
+    length: int
+
+
+def lay_out(media: list[Media], turns: list[tuple[str, str]], question: str) -> Layout:
+    """What the model reads for this conversation; raises BadInput as `prepare` does."""
+    inputs = prepare(media, turns, question)
+    ids = inputs["input_ids"]
+    blocks = MODEL.model.vision_blocks(
+        ids, inputs.get("image_grid_thw"), inputs.get("video_grid_thw"), inputs.get("second_per_grid_ts")
+    )
+    blocks.sort(key=lambda block: block.slot)
+    frames = []
+    for number, block in enumerate(blocks, 1):
+        cells = block.grid_h * block.grid_w
+        for step in range(block.grid_t):
+            start = block.slot + step * cells
+            is_video = ids[0, start] == MODEL.config.video_token_id
+            frames.append(
+                Frame(number, step + 1 if is_video else 0, slice(start, start + cells), block.grid_h, block.grid_w)
+            )
+    tokens = [PROCESSOR.tokenizer.decode([token]) for token in ids[0].tolist()]
+    is_vision = torch.isin(ids[0], torch.tensor(VISION_TOKENS)).numpy()
+    return Layout(tokens, is_vision, frames, blocks, ids.shape[1])
+
+
+def place(layout: Layout, block: dict) -> dict[str, np.ndarray]:
+    """The index of every token under both geometries, float32 `(3, seq)` each, rows (t, h, w)."""
+    config = copy.deepcopy(MODEL.config)
+    config.circle_rope = block
+    geometries = [config.make_geometry("mrope"), config.make_geometry("circle")]
+    rows, _ = GEOMETRY.sequence_index(layout.blocks, None, (1, layout.length), geometries)
+    return {"mrope": rows[:3, 0].numpy(), "circle": rows[3:, 0].numpy()}
+
+
+def distances(layout: Layout, places: dict[str, np.ndarray]) -> dict[str, float]:
+    """Per-Token Distance under each geometry, the mean over pictures and frames; nothing when there is no picture."""
+    if not layout.frames:
+        return {}
+    return {
+        name: float(
+            np.mean(
+                [
+                    GEOMETRY.per_token_distance(
+                        torch.from_numpy(rows[:, ~layout.is_vision]), torch.from_numpy(rows[:, frame.slots])
+                    )
+                    for frame in layout.frames
+                ]
+            )
+        )
+        for name, rows in places.items()
+    }

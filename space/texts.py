@@ -1,0 +1,230 @@
+"""Every word that the Space shows, in English and Chinese."""
+
+LANGUAGES = {"en": "English", "zh": "中文"}
+
+GEOMETRY_NAMES = {
+    "mrope": ("M-RoPE", "M-RoPE"),
+    "circle": ("Circle-RoPE (strategy_1)", "Circle-RoPE（strategy_1）"),
+    "strategy_2": ("AGE strategy_2", "AGE strategy_2"),
+    "strategy_3": ("AGE strategy_3", "AGE strategy_3"),
+    "strategy_4": ("AGE strategy_4", "AGE strategy_4"),
+    "own": ("AGE, the model's own schedule", "AGE，模型自带的策略"),
+}
+SCHEDULE_WORDS = {
+    "mrope": ("every layer M-RoPE", "每层都是 M-RoPE"),
+    "circle": ("every layer circle", "每层都是圆环"),
+    "strategy_2": ("first half circle, rest M-RoPE", "前一半圆环，其余 M-RoPE"),
+    "strategy_3": ("first half M-RoPE, rest circle", "前一半 M-RoPE，其余圆环"),
+    "strategy_4": ("circle and M-RoPE in turn", "圆环与 M-RoPE 交替"),
+    "own": ("a list in the model's config", "模型配置中的列表"),
+}
+
+TEXTS = {
+    # the page
+    "title": ("Circle-RoPE", "Circle-RoPE"),
+    "intro": (
+        "Qwen2.5-VL numbers the tokens of a picture like a grid, so some of them are nearer to a word than others. "
+        "[Circle-RoPE](https://arxiv.org/abs/2505.16416) moves them onto a ring around the line of the words: a cone, "
+        "whose tip is equally far from all of them. Ask about a picture, compare the geometries, and see the cone.",
+        "Qwen2.5-VL 按网格给图片的 token 编号，因此有的 token 离文字近，有的离文字远。"
+        "[Circle-RoPE](https://arxiv.org/abs/2505.16416) 把它们移到环绕文字轴的圆环上：形成一个圆锥，锥尖到每个图像 token "
+        "的距离都相等。可以就图片提问、比较各种几何、观察这个圆锥。",
+    ),
+    "model_line": ("Model: `{model}`, trained with {trained}.", "模型：`{model}`，训练时使用 {trained}。"),
+    "tiny_line": (
+        "It is tiny (2 M parameters) and knows coloured circles, squares, triangles and crosses, nothing else.",
+        "它很小（200 万参数），只认识彩色的圆、方块、三角形和十字。",
+    ),
+    "language": ("Language", "语言"),
+    # input
+    "pictures": ("Pictures or a video", "图片或视频"),
+    "question": ("Question", "问题"),
+    "question_placeholder": ("Ask something and press Enter", "输入问题，按回车发送"),
+    "examples": ("Examples", "示例"),
+    "geometry_head": ("Geometry", "几何"),
+    "geometry": ("Geometry of the layers", "各层的几何"),
+    "radius": ("Radius of the ring", "圆环半径"),
+    "auto_radius": ("Radius {radius}, as the model was trained", "半径 {radius}，与训练时相同"),
+    "alpha": ("alpha: 1 is the angle in the picture, 0 the angle by number", "alpha：1 为图中角度，0 为按序号的角度"),
+    "dff_rate": ("dff_rate: how much of the flat grid is blended in", "dff_rate：混入平面网格的比例"),
+    "reset": ("As the model was trained", "恢复训练时的设置"),
+    # ask
+    "ask_tab": ("Ask", "提问"),
+    "ask": ("Ask", "提问"),
+    "stop": ("Stop", "停止"),
+    "clear": ("New conversation", "新对话"),
+    "chat": ("Conversation", "对话"),
+    "chat_empty": (
+        "Pick an example, or add a picture and ask about it.",
+        "选一个示例，或添加图片并提问。",
+    ),
+    "chat_words": (
+        "Later questions see the earlier ones. Other pictures begin a new conversation.",
+        "后面的问题能看到前面的内容；换图片会开始新的对话。",
+    ),
+    "settings": ("Length and temperature", "长度与温度"),
+    "max_new_tokens": ("Most tokens of an answer", "回答的最多 token 数"),
+    "temperature": ("Temperature: 0 always takes the likeliest word", "温度：0 总是取最可能的词"),
+    # compare
+    "compare_tab": ("Compare", "比较"),
+    "compare": ("Compare all geometries", "比较所有几何"),
+    "compare_words": (
+        "The same weights answer the question under every geometry; only the positions differ. A model answers best "
+        "under the geometry that it was trained with. Time is that of one answer on this machine, and PTD (Per-Token "
+        "Distance) says how unevenly far the words are from the picture, the mean over the layers: 0 is even.",
+        "同一份权重在每种几何下回答同一个问题，只有位置不同。模型在训练时使用的几何下回答得最好。时间为本机上生成一个回答所用的时间；"
+        "PTD（per-token distance）表示文字到图片各 token 的距离有多不均匀，取各层平均：0 为完全均匀。",
+    ),
+    "compare_empty": ("No comparison yet: ask a question and compare.", "尚无比较：输入问题后点击比较。"),
+    "trained": ("as trained", "训练时"),
+    "waiting": ("waiting", "等待中"),
+    "no_answer": ("(empty answer)", "（空回答）"),
+    "cost": ("{milliseconds} ms, {tokens} tokens", "{milliseconds} 毫秒，{tokens} 个 token"),
+    # see
+    "see_tab": ("See", "观察"),
+    "positions_head": ("Where the tokens stand", "token 的位置"),
+    "positions_words": (
+        "Every point is a token of this input at its position index (t, h, w); hover to read it. The line is the text. "
+        "The dots are the picture, coloured by its rows. Faint lines join the last word to every token of the first "
+        "picture: under Circle-RoPE they are all of one length. Turn the plot by dragging.",
+        "每个点是本次输入的一个 token，位于其位置索引 (t, h, w)；悬停可查看。线是文本，圆点是图片，按行着色。淡线把最后一个词与第一张图片的"
+        "每个 token 相连：在 Circle-RoPE 下它们长度相等。拖动可旋转。",
+    ),
+    "mrope_plot": ("M-RoPE", "M-RoPE"),
+    "circle_plot": ("Circle-RoPE, with the sliders", "Circle-RoPE（随滑块变化）"),
+    "ptd": ("Per-Token Distance: **{value}**", "Per-token distance：**{value}**"),
+    "ptd_none": ("Per-Token Distance: no picture yet", "Per-token distance：尚无图片"),
+    "ptd_words": (
+        "Per-Token Distance is how much the distances from a word to the picture's tokens differ, the mean over all "
+        "words: 0 means that every word is equally far from the whole picture.",
+        "Per-token distance 是一个词到图片各 token 的距离之间的差异，对所有词取平均：0 表示每个词到整张图片的距离都相等。",
+    ),
+    "see_empty": ("Add a picture or pick an example.", "请添加图片或选择示例。"),
+    "text_tokens": ("text", "文本"),
+    "cone": ("last word to picture", "最后一个词到图片"),
+    "row": ("image row", "图像的行"),
+    "hover_cell": ("row {row}, column {column}", "第 {row} 行，第 {column} 列"),
+    "picture_number": ("picture {number}", "图片 {number}"),
+    "video_step": ("video {number}, step {step}", "视频 {number}，第 {step} 步"),
+    "attention_head": ("Where the answer looks", "回答在看哪里"),
+    "attention_words": (
+        "The model answers the question under both geometries. Bright cells got more attention while the words of the "
+        "answer were written. Both pictures share one scale, in per cent of all attention.",
+        "模型在两种几何下各回答一次。写出回答时，越亮的格子得到的注意力越多。两张图使用同一比例尺，单位为占全部注意力的百分比。",
+    ),
+    "attend": ("Show attention", "显示注意力"),
+    "left": ("Left", "左"),
+    "right": ("Right", "右"),
+    "layer": ("Layer", "层"),
+    "head": ("Head", "头"),
+    "all_layers": ("mean of all layers", "所有层的平均"),
+    "all_heads": ("mean of all heads", "所有头的平均"),
+    "picture": ("Picture", "图片"),
+    "attention_empty": ("No attention yet.", "尚无注意力图。"),
+    "attention_caption": (
+        "**{geometry}** answers: {answer}<br>{share} % of the attention goes to this picture.",
+        "**{geometry}** 的回答：{answer}<br>{share} % 的注意力落在这张图片上。",
+    ),
+    # what may go wrong
+    "notice": ("Please note", "请注意"),
+    "no_question": ("The question is empty: type one first.", "问题为空：请先输入问题。"),
+    "question_too_long": (
+        "The question has {given} characters, but at most {allowed} are taken: shorten it.",
+        "问题有 {given} 个字符，最多 {allowed} 个：请缩短。",
+    ),
+    "control_token": (
+        "The question contains {token}, which controls the model: leave it out.",
+        "问题中含有控制模型的 {token}：请去掉。",
+    ),
+    "not_text": ("The question is not valid text: type it again.", "问题不是有效的文本：请重新输入。"),
+    "too_many_files": (
+        "{given} pictures and videos were given, but at most {allowed} are taken: remove some.",
+        "给出了 {given} 个图片与视频，最多 {allowed} 个：请删去一些。",
+    ),
+    "file_gone": (
+        "{name} is no longer here, as uploads are not kept: add it again.",
+        "{name} 已不在服务器上（上传的文件不会保留）：请重新添加。",
+    ),
+    "file_empty": ("{name} is empty: choose another file.", "{name} 是空文件：请另选一个。"),
+    "file_too_large": (
+        "{name} has {given} MB, but at most {allowed} MB are taken: choose a smaller file.",
+        "{name} 有 {given} MB，最多 {allowed} MB：请选择更小的文件。",
+    ),
+    "not_a_picture": (
+        "{name} cannot be read as a picture: choose a PNG, JPEG or WebP file.",
+        "{name} 无法作为图片读取：请选择 PNG、JPEG 或 WebP 文件。",
+    ),
+    "animated": (
+        "{name} is an animated picture: choose a still one, or a video.",
+        "{name} 是动态图片：请选择静态图片或视频。",
+    ),
+    "damaged": (
+        "{name} is damaged or cut short: choose another file.",
+        "{name} 已损坏或不完整：请另选一个。",
+    ),
+    "too_many_pixels": (
+        "{name} has {width} x {height} pixels, but at most {allowed} million are taken: scale it down.",
+        "{name} 有 {width} x {height} 像素，最多 {allowed} 百万：请缩小。",
+    ),
+    "too_narrow": (
+        "{name} has {width} x {height} pixels, but one side may be at most {allowed} times the other: crop it.",
+        "{name} 有 {width} x {height} 像素，一边最多为另一边的 {allowed} 倍：请裁剪。",
+    ),
+    "not_a_video": (
+        "{name} cannot be read as a video: choose an MP4 or WebM file.",
+        "{name} 无法作为视频读取：请选择 MP4 或 WebM 文件。",
+    ),
+    "video_too_long": (
+        "{name} lasts {given} seconds, but at most {allowed} are taken: cut it.",
+        "{name} 长 {given} 秒，最多 {allowed} 秒：请剪短。",
+    ),
+    "too_many_tokens": (
+        "The pictures and the conversation make {given} tokens, but at most {allowed} are taken: remove a picture, or "
+        "begin a new conversation.",
+        "图片与对话共 {given} 个 token，最多 {allowed} 个：请删去图片或开始新对话。",
+    ),
+    "too_many_turns": (
+        "This conversation has {allowed} questions, which is all it may have: begin a new one.",
+        "这个对话已有 {allowed} 个问题，达到上限：请开始新对话。",
+    ),
+    "no_picture": ("Attention needs a picture: add one or pick an example.", "注意力图需要图片：请添加图片或选择示例。"),
+    "bad_number": (
+        "{name} is {given}, but must be a number from {low} to {high}.",
+        "{name} 为 {given}，应为 {low} 到 {high} 之间的数。",
+    ),
+    "bad_whole_number": (
+        "{name} is {given}, but must be a whole number from {low} to {high}.",
+        "{name} 为 {given}，应为 {low} 到 {high} 之间的整数。",
+    ),
+    "bad_choice": (
+        "{name} is {given}, but must be one of {allowed}.",
+        "{name} 为 {given}，应为 {allowed} 之一。",
+    ),
+    "bad_list": (
+        "{name} must be a list of uploaded files: pass each as handle_file(...).",
+        "{name} 应为已上传文件的列表：请用 handle_file(...) 传入。",
+    ),
+    "bad_history": (
+        "history must be a list of [question, answer] pairs of text: pass earlier turns that way.",
+        "history 应为 [问题, 回答] 文本对的列表：请按此传入之前的对话。",
+    ),
+    "failed": (
+        "Something went wrong on our side, and nothing of it was kept: try again.",
+        "服务器出错，没有保留任何内容：请重试。",
+    ),
+}
+
+
+def say(key: str, lang: str) -> str:
+    """The words of `key`, in `lang`, or in English when that is unknown."""
+    return TEXTS[key][lang == "zh"]
+
+
+def name_geometry(geometry: str, lang: str) -> str:
+    """What a choice of geometry is called."""
+    return GEOMETRY_NAMES[geometry][lang == "zh"]
+
+
+def explain(error, lang: str) -> str:
+    """The sentence of a `BadInput`."""
+    return say(error.key, lang).format(**error.values)
