@@ -78,11 +78,10 @@ def ask(
 ) -> str:
     """The answer to a question about pictures, streamed. `history` holds earlier [question, answer] pairs."""
     settings = (geometry, radius, alpha, dff_rate)
-    answer = None
+    answer = ""
     for answer in tasks.ask(_paths(pictures), _turns(history), question, settings, max_new_tokens, temperature):
         yield answer
-    if answer is None:
-        yield ""
+    yield answer.strip()
 
 
 @_polite

@@ -9,6 +9,8 @@ import uploads  # first: it says where gradio keeps its files
 import model  # before torch, for ZeroGPU
 
 # isort: split
+import functools
+
 import gradio as gr
 
 import api
@@ -74,6 +76,7 @@ def build() -> gr.Blocks:
     add = words.add
     own_geometry, own_auto, own_radius, own_alpha, own_dff_rate = handlers.reset()
     with gr.Blocks(title="Circle-RoPE", analytics_enabled=False, delete_cache=(3600, 86400)) as demo:
+        api.add_endpoints(MODEL_LINE)  # first: the page's own events get the names that are left
         turns, attended, compared = gr.State([]), gr.State(None), gr.State(False)
         dark = gr.Checkbox(visible=False)
         with gr.Row(elem_id="top"):
@@ -95,7 +98,8 @@ def build() -> gr.Blocks:
                     elem_id="pictures",
                     interactive=True,
                     sources=["upload", "clipboard"],
-                    height=240,
+                    height=250,
+                    fit_columns=False,
                     object_fit="contain",
                     buttons=["fullscreen"],
                 )
@@ -108,16 +112,12 @@ def build() -> gr.Blocks:
                 with gr.Row():
                     ask = add(gr.Button, {"value": "ask"}, elem_id="ask", variant="primary", min_width=70)
                     stop = add(gr.Button, {"value": "stop"}, elem_id="stop", min_width=70)
-                    clear = add(gr.Button, {"value": "clear"}, elem_id="clear", min_width=120)
-                chosen = add(
-                    gr.Dataset,
-                    {"label": "examples"},
-                    elem_id="examples",
-                    components=[gr.Image(visible=False), gr.Textbox(visible=False)],
-                    samples=[[example.shown, example.question] for example in EXAMPLES],
-                    headers=["", ""],
-                    type="index",
-                )
+                    clear = add(gr.Button, {"value": "clear"}, elem_id="clear", min_width=70)
+                add(gr.Markdown, {"value": "examples"}, elem_classes="head")
+                with gr.Row(elem_id="examples"):
+                    chosen = [
+                        gr.Button(example.question, icon=example.shown, size="sm", min_width=150) for example in EXAMPLES
+                    ]
                 with add(gr.Accordion, {"label": "geometry_head"}, elem_id="geometry"):
                     geometry = add(
                         gr.Dropdown,
@@ -183,10 +183,12 @@ def build() -> gr.Blocks:
                     add(gr.Markdown, {"value": "positions_words"}, elem_classes="words")
                     with gr.Row():
                         with gr.Column(min_width=300):
-                            mrope_plot = add(gr.Plot, {"label": "mrope_plot"}, elem_id="mrope_plot")
+                            add(gr.Markdown, {"value": "mrope_plot"}, elem_classes="head")
+                            mrope_plot = add(gr.Plot, {"label": "mrope_plot"}, elem_id="mrope_plot", show_label=False)
                             mrope_ptd = gr.Markdown(elem_id="mrope_ptd")
                         with gr.Column(min_width=300):
-                            circle_plot = add(gr.Plot, {"label": "circle_plot"}, elem_id="circle_plot")
+                            add(gr.Markdown, {"value": "circle_plot"}, elem_classes="head")
+                            circle_plot = add(gr.Plot, {"label": "circle_plot"}, elem_id="circle_plot", show_label=False)
                             circle_ptd = gr.Markdown(elem_id="circle_ptd")
                     add(gr.Markdown, {"value": "ptd_words"}, elem_classes="words")
                     add(gr.Markdown, {"value": lambda lang: "### " + say("attention_head", lang)})
@@ -284,7 +286,9 @@ def build() -> gr.Blocks:
         renewed = gr.on(
             [pictures.change, clear.click], handlers.new_conversation, [pictures, lang], [*conversation, cards], **PRIVATE
         )
-        chosen.click(handlers.choose_example, chosen, [pictures, question], **PRIVATE)
+        for button, example in zip(chosen, EXAMPLES):
+            pick = functools.partial(handlers.choose_example, example)
+            button.click(pick, None, [pictures, question], **PRIVATE)
 
         # See. Sliders take effect at once.
         moved = [auto.change, radius.change, alpha.change, dff_rate.change]
@@ -310,7 +314,6 @@ def build() -> gr.Blocks:
         switched.then(**see_event).then(**maps_event)
         demo.load(None, None, [dark, lang], js=READ_PAGE, **PRIVATE).then(**see_event).then(**maps_event)
         demo.unload(handlers.close_page)
-        api.add_endpoints(MODEL_LINE)
     demo.queue(max_size=limits.MAX_QUEUE, default_concurrency_limit=4)
     return demo
 

@@ -1,5 +1,6 @@
 """What the page's events do: they call tasks.py and turn results, and a visitor's mistakes, into what the page shows."""
 
+import contextlib
 import functools
 import html
 import inspect
@@ -11,7 +12,6 @@ import model
 import plots
 import tasks
 import uploads
-from examples import EXAMPLES
 from limits import BadInput
 from texts import SCHEDULE_WORDS, explain, name_geometry, say
 
@@ -109,9 +109,8 @@ def new_conversation(gallery, lang, request: gr.Request):
     return [], [], None, False, empty_cards(lang)
 
 
-def choose_example(number):
+def choose_example(example):
     """The pictures and the question of an example."""
-    example = EXAMPLES[number]
     return example.files, example.question
 
 
@@ -119,22 +118,24 @@ def close_page(request: gr.Request):
     uploads.release(request.session_hash)
 
 
-@polite
 def ask(gallery, question, turns, geometry, auto, radius, alpha, dff_rate, max_new_tokens, temperature, lang):
-    """Streams the chat, the turns and the question box."""
+    """Streams the chat, the turns and the question box. What goes wrong is said in the chat, and no turn is kept."""
     settings = (geometry, *sliders_of(auto, radius, alpha, dff_rate))
     earlier = [(turn["question"], turn["answer"]) for turn in turns]
-    turn = {"question": (question or "").strip(), "answer": "", "geometry": geometry}
-    answers = tasks.ask(paths_of(gallery), earlier, question, settings, max_new_tokens, temperature)
+    before = messages_of(turns, lang)
     try:
-        for number, answer in enumerate(answers):
-            turn = turn | {"answer": answer}
-            yield messages_of([*turns, turn], lang), [*turns, turn], "" if number == 0 else gr.skip()
-    finally:
-        answers.close()
+        answers = tasks.ask(paths_of(gallery), earlier, question, settings, max_new_tokens, temperature)
+        turn = {"question": question.strip(), "answer": "", "geometry": geometry}
+        yield [*before, {"role": "user", "content": turn["question"]}], turns, ""
+        with contextlib.closing(answers):
+            for answer in answers:
+                turn = turn | {"answer": answer}
+                yield messages_of([*turns, turn], lang), [*turns, turn], gr.skip()
+        yield messages_of([*turns, turn], lang), [*turns, turn], gr.skip()
+    except Exception as error:
+        yield [*before, {"role": "assistant", "content": sentence(error, lang)}], turns, gr.skip()
 
 
-@polite
 def ask_again(gallery, turns, geometry, auto, radius, alpha, dff_rate, max_new_tokens, temperature, lang):
     """The last question once more, under the settings of now."""
     if turns:
@@ -191,20 +192,20 @@ def show_distance(value: float) -> str:
     return f"{abs(value):.4f}"
 
 
-@polite
 def see(gallery, question, turns, auto, radius, alpha, dff_rate, dark, lang):
-    """Both plots of the positions, and the words with the distances under them."""
+    """Both plots of the positions, and the words with the distances under them, or what keeps us from drawing."""
     earlier, question = last_asked(turns, question)
-    layout, places, distances = None, {}, {}
-    if gallery or earlier or (question or "").strip():
-        sliders = sliders_of(auto, radius, alpha, dff_rate)
-        layout, places, distances = tasks.see(paths_of(gallery), earlier, question, sliders)
-    figures = [plots.draw_positions(layout, places.get(name), lang, dark) for name in ("mrope", "circle")]
-    words = [
-        say("ptd", lang).format(value=show_distance(distances[name])) if name in distances else say("ptd_none", lang)
-        for name in ("mrope", "circle")
-    ]
-    return *figures, *words
+    names, layout, places = ("mrope", "circle"), None, {}
+    words = [say("ptd_none", lang)] * 2
+    try:
+        if gallery or earlier or (question or "").strip():
+            sliders = sliders_of(auto, radius, alpha, dff_rate)
+            layout, places, distances = tasks.see(paths_of(gallery), earlier, question, sliders)
+            if distances:
+                words = [say("ptd", lang).format(value=show_distance(distances[name])) for name in names]
+    except Exception as error:
+        words = [sentence(error, lang)] * 2
+    return *(plots.draw_positions(layout, places.get(name), lang, dark) for name in names), *words
 
 
 @polite

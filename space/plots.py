@@ -13,7 +13,14 @@ from texts import say
 SYMBOLS = ("circle", "diamond", "square", "cross")
 INK = {False: "#27272a", True: "#e4e4e7"}
 FAINT = {False: "#d4d4d8", True: "#52525b"}
-ROWS, HEAT = "Viridis", "Inferno"
+ROWS = "Viridis"
+# Over a pale picture: nothing where there is no attention, dark red where there is most.
+HEAT = [
+    [0, "rgba(255, 237, 160, 0)"],
+    [0.25, "rgba(254, 204, 92, 0.45)"],
+    [0.6, "rgba(240, 90, 40, 0.7)"],
+    [1, "rgba(150, 0, 40, 0.85)"],
+]
 
 
 def draw_positions(layout: Layout | None, rows: np.ndarray | None, lang: str, dark: bool) -> go.Figure:
@@ -28,7 +35,7 @@ def draw_positions(layout: Layout | None, rows: np.ndarray | None, lang: str, da
     figure = go.Figure(layout=_base(dark))
     axis = {"showbackground": False, "gridcolor": FAINT[dark], "zeroline": False, "color": INK[dark]}
     figure.update_layout(
-        height=440,
+        height=400,
         # The camera stays where the visitor put it while a slider moves.
         uirevision="kept",
         scene={
@@ -37,7 +44,7 @@ def draw_positions(layout: Layout | None, rows: np.ndarray | None, lang: str, da
             "zaxis": {"title": "w", **axis},
             "aspectmode": "data",
             # Not along (1, 1, 1), where the text axis would be a point.
-            "camera": {"eye": {"x": 1.7, "y": -1.3, "z": 0.6}, "center": {"x": 0, "y": 0, "z": -0.05}},
+            "camera": {"eye": {"x": 1.95, "y": -1.65, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.1}},
         },
         legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": 0, "yanchor": "top"},
     )
@@ -79,11 +86,11 @@ def _draw_frame(figure, frame, points, lang, most_rows, is_first):
     }
     if is_first:
         marker["colorbar"] = {
-            "title": {"text": say("row", lang), "side": "top"},
+            "title": {"text": say("row", lang), "side": "right"},
             "orientation": "h",
             "thickness": 8,
-            "len": 0.5,
-            "y": 1,
+            "len": 0.6,
+            "y": 1.02,
             "yanchor": "top",
             "tickformat": "d",
             "nticks": min(6, most_rows),
@@ -161,7 +168,6 @@ def draw_attention(
         zmin=0,
         zmax=100 * max(largest, 1e-9),
         colorscale=HEAT,
-        opacity=0.6,
         customdata=[[[r + 1, c + 1] for c in range(columns)] for r in range(rows)],
         hovertemplate=say("hover_cell", lang).format(row="%{customdata[0]}", column="%{customdata[1]}")
         + "<br>%{z:.3f} %<extra></extra>",
@@ -179,7 +185,8 @@ def _cell_shape(picture, rows, columns):
 
 
 def _data_uri(picture):
-    small = picture.copy()
+    grey = picture.convert("L").convert("RGB")
+    small = Image.blend(grey, picture, 0.4)  # pale, so that the colours of the attention can be read
     small.thumbnail((512, 512))
     if min(small.size) < 256:  # a small picture is enlarged here: the browser would blur it
         scale = 256 / min(small.size)

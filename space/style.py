@@ -6,18 +6,34 @@ SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Noto S
 MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 
 # Fonts by name only: nothing is fetched from elsewhere.
-THEME = gr.themes.Soft(primary_hue="indigo", secondary_hue="indigo", neutral_hue="zinc", font=SANS, font_mono=MONO)
+THEME = gr.themes.Default(
+    primary_hue="indigo", secondary_hue="indigo", neutral_hue="zinc", font=SANS, font_mono=MONO, radius_size="lg"
+).set(
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_400",
+    input_placeholder_color="*neutral_500",
+    input_placeholder_color_dark="*neutral_400",
+)
 
 CSS = """
 .gradio-container { max-width: 1360px !important; margin: 0 auto !important; }
 #top { align-items: center; flex-wrap: nowrap; }
-#top h1 { margin: 0; white-space: nowrap; }
-#language { flex: 0 0 auto; margin-left: auto; }
+#title { flex: 1 1 auto; }
+#title h1 { margin: 0; white-space: nowrap; font-size: clamp(20px, 5vw, 30px); }
+#language { flex: 0 0 auto; width: auto; }
+#language .wrap { flex-wrap: nowrap; }
 #intro { max-width: 80ch; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)); gap: 12px; }
+.words { max-width: 80ch; }
+.head { font-weight: 600; }
+#examples { gap: 8px; display: grid; grid-template-columns: 1fr 1fr; }
+#examples button { justify-content: flex-start; text-align: left; padding: 6px 8px; font-weight: 400; white-space: normal;
+    line-height: 1.25; flex-wrap: nowrap; }
+#examples img { flex: none; width: 40px; height: 40px; border-radius: 6px; margin-right: 8px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); gap: 12px; }
 .card { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 12px 14px;
     background: var(--background-fill-primary); display: flex; flex-direction: column; gap: 6px; }
-.card header, .card footer { display: flex; justify-content: space-between; align-items: baseline; gap: 8px; flex-wrap: wrap; }
+.card header, .card footer { display: flex; justify-content: space-between; align-items: baseline; gap: 4px 8px;
+    flex-wrap: wrap; }
 .card h4 { margin: 0; font-size: 15px; }
 .card p { margin: 0; }
 .card .answer { font-size: 18px; flex: 1; overflow-wrap: anywhere; padding: 4px 0; }
@@ -28,5 +44,4 @@ CSS = """
 .layers i.circle { background: var(--primary-500); }
 .asked { font-style: italic; margin: 0 0 10px; overflow-wrap: anywhere; }
 .pending { color: var(--body-text-color-subdued); }
-@media (max-width: 640px) { #top h1 { font-size: 24px; } }
 """

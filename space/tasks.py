@@ -37,11 +37,15 @@ def ask(
     max_new_tokens: int,
     temperature: float,
 ) -> Iterator[str]:
-    """The answer as it grows; `settings` are the geometry, radius, alpha and dff_rate."""
+    """The answer as it grows; `settings` are the geometry, radius, alpha and dff_rate.
+
+    Raises:
+        BadInput: at once, before any work.
+    """
     question, max_new_tokens = _check(question, turns, max_new_tokens)
     temperature = check_number("temperature", temperature, 0, limits.MAX_TEMPERATURE)
     block = check_settings(*settings)
-    yield from model.answer(limits.open_media(paths), turns, question, block, max_new_tokens, temperature)
+    return model.answer(limits.open_media(paths), turns, question, block, max_new_tokens, temperature)
 
 
 def compare(

@@ -52,7 +52,7 @@ TEXTS = {
     "ask_tab": ("Ask", "提问"),
     "ask": ("Ask", "提问"),
     "stop": ("Stop", "停止"),
-    "clear": ("New conversation", "新对话"),
+    "clear": ("Start over", "重新开始"),
     "chat": ("Conversation", "对话"),
     "chat_empty": (
         "Pick an example, or add a picture and ask about it.",
@@ -108,9 +108,9 @@ TEXTS = {
     "video_step": ("video {number}, step {step}", "视频 {number}，第 {step} 步"),
     "attention_head": ("Where the answer looks", "回答在看哪里"),
     "attention_words": (
-        "The model answers the question under both geometries. Bright cells got more attention while the words of the "
-        "answer were written. Both pictures share one scale, in per cent of all attention.",
-        "模型在两种几何下各回答一次。写出回答时，越亮的格子得到的注意力越多。两张图使用同一比例尺，单位为占全部注意力的百分比。",
+        "The model answers the question under both geometries. The redder a cell, the more attention it got while the "
+        "words of the answer were written. Both pictures share one scale, in per cent of all attention.",
+        "模型在两种几何下各回答一次。写出回答时，越红的格子得到的注意力越多。两张图使用同一比例尺，单位为占全部注意力的百分比。",
     ),
     "attend": ("Show attention", "显示注意力"),
     "left": ("Left", "左"),
