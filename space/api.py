@@ -5,6 +5,7 @@ import inspect
 from pathlib import Path
 
 import gradio as gr
+from gradio import processing_utils
 
 import limits
 import model
@@ -12,6 +13,14 @@ import tasks
 import uploads
 from handlers import sentence
 from limits import BadInput
+
+
+async def _refuse_address(url: str, cache_dir: str):
+    raise gr.Error("A file was given as an address, but files must be uploaded: download it and send it.", print_exception=False)
+
+
+# Gradio would fetch whatever a request names, whole and of any size.
+processing_utils.async_ssrf_protected_download = _refuse_address
 
 Pictures = list[gr.FileData]
 History = list[list[str]] | None

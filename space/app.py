@@ -17,13 +17,9 @@ import api
 import handlers
 import limits
 from examples import EXAMPLES
-from style import CSS, THEME
+from style import CSS, PASTE, READ_PAGE, SCRIPT, SCROLL, THEME
 from texts import LANGUAGES, name_geometry, say
 
-READ_PAGE = """() => [
-    document.body.classList.contains("dark"),
-    navigator.language.startsWith("zh") ? "zh" : "en",
-]"""
 # Everything that runs the model waits in one line.
 MODEL_LINE = {"concurrency_id": "model", "concurrency_limit": 1}
 PRIVATE = {"api_visibility": "private"}
@@ -97,12 +93,13 @@ def build() -> gr.Blocks:
                     {"label": "pictures"},
                     elem_id="pictures",
                     interactive=True,
-                    sources=["upload", "clipboard"],
+                    sources=["upload"],
                     height=250,
                     fit_columns=False,
                     object_fit="contain",
                     buttons=["fullscreen"],
                 )
+                paste = add(gr.Button, {"value": "paste"}, size="sm", elem_id="paste")
                 question = add(
                     gr.Textbox,
                     {"label": "question", "placeholder": "question_placeholder"},
@@ -260,7 +257,7 @@ def build() -> gr.Blocks:
         comparing = [pictures, question, turns, *sliders, max_new_tokens, lang]
 
         # Ask. Enter in the question sends it, wherever the visitor is.
-        gr.on([question.submit, ask.click], lambda: gr.Tabs(selected="ask"), None, tabs, queue=False, **PRIVATE)
+        gr.on([question.submit, ask.click], lambda: gr.Tabs(selected="ask"), None, tabs, js=SCROLL, queue=False, **PRIVATE)
         asked = gr.on(
             [question.submit, ask.click],
             handlers.ask,
@@ -282,9 +279,10 @@ def build() -> gr.Blocks:
         stop.click(None, cancels=[asked, again, compared_event], **PRIVATE)
 
         # What belongs to other pictures goes with them.
+        paste.click(handlers.tell_pasted, [dark, lang], None, js=PASTE, **PRIVATE)
         pictures.upload(handlers.check_pictures, [pictures, lang], pictures, **PRIVATE)
         renewed = gr.on(
-            [pictures.change, clear.click], handlers.new_conversation, [pictures, lang], [*conversation, cards], **PRIVATE
+            [pictures.change, clear.click, chat.clear], handlers.new_conversation, [pictures, lang], [*conversation, cards], **PRIVATE
         )
         for button, example in zip(chosen, EXAMPLES):
             pick = functools.partial(handlers.choose_example, example)
@@ -323,6 +321,7 @@ def main():
     demo.launch(
         theme=THEME,
         css=CSS,
+        js=SCRIPT,
         max_file_size=limits.MAX_FILE_BYTES,
         show_error=False,
         run_history=False,

@@ -102,18 +102,22 @@ def pick_example(page: Page, number: int) -> None:
 def open_tab(page: Page, tab: str) -> None:
     """Show a tab."""
     page.locator("#tabs button[role=tab]").nth(TABS.index(tab)).click()
+    if tab == "see":
+        for plot in ("mrope_plot", "circle_plot"):
+            page.wait_for_function(f"() => document.querySelector('#{plot} .js-plotly-plot')?._fullData")
+    wait_until_quiet(page)
 
 
 def ask(page: Page, question: str | None = None) -> str:
     """Send the question in the box, or another, and return the answer."""
-    before = page.locator("#chat .bot").count()
+    before = page.locator("#chat .bot small").count()
     if question is not None:
         page.locator("#question textarea").fill(question)
     page.locator("#question textarea").press("Enter")
     expect(page.locator("#chat .bot small")).to_have_count(before + 1)
     expect(page.locator("#question textarea")).to_have_value("")
     wait_until_quiet(page)
-    return page.locator("#chat .bot p").first.inner_text() if before == 0 else last_answer(page)
+    return last_answer(page)
 
 
 def last_answer(page: Page) -> str:

@@ -103,6 +103,12 @@ def check_pictures(gallery, lang, request: gr.Request):
     return gr.skip() if good == paths else (good or None)
 
 
+def tell_pasted(is_done, lang):
+    """After a paste that the browser did, or could not do."""
+    if not is_done:
+        warn(BadInput("no_clipboard"), lang)
+
+
 def new_conversation(gallery, lang, request: gr.Request):
     """The pictures have changed, or a new conversation is wanted: turns, chat, attention and comparison are empty."""
     uploads.hold(request.session_hash, paths_of(gallery))

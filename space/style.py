@@ -1,4 +1,4 @@
-"""How the Space looks: gradio's own theme with the fonts of the visitor's system, and a few rules for what we add."""
+"""How the Space looks and what it does in the browser: gradio's own theme, and little beside it."""
 
 import gradio as gr
 
@@ -45,3 +45,44 @@ CSS = """
 .asked { font-style: italic; margin: 0 0 10px; overflow-wrap: anywhere; }
 .pending { color: var(--body-text-color-subdued); }
 """
+
+# Pictures can be pasted anywhere on the page, and by a button where there is no keyboard.
+SCRIPT = """() => {
+    const isMedia = file => /^(image|video)\\//.test(file.type);
+    const add = files => {
+        const input = document.querySelector("#pictures input[type=file]");
+        const list = new DataTransfer();
+        files.forEach(file => list.items.add(file));
+        input.files = list.files;
+        input.dispatchEvent(new Event("change", { bubbles: true }));
+    };
+    document.addEventListener("paste", event => {
+        const files = [...event.clipboardData.files].filter(isMedia);
+        if (files.length) {
+            event.preventDefault();
+            add(files);
+        }
+    });
+    window.pastePicture = async () => {
+        try {
+            const files = [];
+            for (const item of await navigator.clipboard.read()) {
+                const type = item.types.find(type => type.startsWith("image/"));
+                if (type) files.push(new File([await item.getType(type)], "pasted." + type.slice(6), { type }));
+            }
+            if (files.length) add(files);
+            return files.length > 0;
+        } catch {
+            return false;
+        }
+    };
+}"""
+PASTE = "async (_, lang) => [await window.pastePicture(), lang]"
+# On a narrow screen the answer is below what the visitor sees.
+SCROLL = """() => {
+    if (innerWidth < 768) document.querySelector("#tabs").scrollIntoView({ behavior: "smooth" });
+}"""
+READ_PAGE = """() => [
+    document.body.classList.contains("dark"),
+    navigator.language.startsWith("zh") ? "zh" : "en",
+]"""

@@ -38,6 +38,7 @@ TEXTS = {
     "language": ("Language", "语言"),
     # input
     "pictures": ("Pictures or a video", "图片或视频"),
+    "paste": ("Paste a picture (Ctrl+V)", "粘贴图片（Ctrl+V）"),
     "question": ("Question", "问题"),
     "question_placeholder": ("Ask something and press Enter", "输入问题，按回车发送"),
     "examples": ("Examples", "示例"),
@@ -137,6 +138,10 @@ TEXTS = {
         "问题中含有控制模型的 {token}：请去掉。",
     ),
     "not_text": ("The question is not valid text: type it again.", "问题不是有效的文本：请重新输入。"),
+    "no_clipboard": (
+        "No picture could be read from the clipboard: copy one first, and allow this page to read it.",
+        "无法从剪贴板读取图片：请先复制一张图片，并允许本页面读取。",
+    ),
     "too_many_files": (
         "{given} pictures and videos were given, but at most {allowed} are taken: remove some.",
         "给出了 {given} 个图片与视频，最多 {allowed} 个：请删去一些。",

@@ -1,0 +1,332 @@
+"""The page in a real browser, as a visitor uses it."""
+
+import pytest
+from browser import ask, last_answer, open_tab, pick_example, plot_of, run_tab, wait_until_quiet
+from playwright.sync_api import expect
+
+EXAMPLES = ["top right", "3", "yellow"]
+
+
+def drop(page, *paths):
+    """Add files to the pictures, as a visitor does."""
+    page.locator("#pictures input[type=file]").set_input_files([str(path) for path in paths])
+
+
+def notice(page, words):
+    """The note that holds these words; it is closed, so that the next one is another."""
+    note = page.locator(".toast-body").filter(has_text=words)
+    expect(note).to_be_visible()
+    assert "Traceback" not in note.inner_text()
+    note.locator("button").first.click()
+    expect(note).to_have_count(0)
+
+
+def set_slider(page, name, value):
+    """Type a value into a slider's number."""
+    number = page.locator(f"#{name} input[type=number]")
+    number.fill(str(value))
+    number.press("Enter")
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_an_example_is_answered(space, visit, number):
+    page = visit(space)
+    pick_example(page, number)
+    assert ask(page) == EXAMPLES[number]
+    assert "AGE strategy_4" in page.locator("#chat .bot").inner_text()
+
+
+def test_the_button_asks_and_later_questions_join_the_conversation(space, visit):
+    page = visit(space)
+    pick_example(page, 0)
+    page.locator("#ask").click()
+    expect(page.locator("#chat .bot small")).to_have_count(1)
+    ask(page, "What is at the top left?")
+    expect(page.locator("#chat .user p")).to_have_text(["Where is the red circle?", "What is at the top left?"])
+    page.locator("#clear").click()
+    expect(page.locator("#chat .bot")).to_have_count(0)
+    expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
+
+
+def test_a_picture_of_ones_own(space, visit, pushed):
+    page = visit(space)
+    drop(page, pushed / "examples" / "shapes_3.png")
+    expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
+    assert ask(page, "What colour is the triangle?") == "yellow"
+
+
+def test_a_picture_from_the_clipboard(space, visit):
+    page = visit(space)
+    page.locator("#paste").click()
+    notice(page, "No picture could be read from the clipboard")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate(
+        """async () => {
+            const picture = await fetch(document.querySelector("#examples img").src);
+            const blob = new Blob([await picture.arrayBuffer()], { type: "image/png" });
+            await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+        }"""
+    )
+    page.locator("#paste").click()
+    expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
+    assert ask(page, "Where is the red circle?") == "top right"
+    # The keyboard, from anywhere on the page.
+    page.locator("#title").click()
+    page.keyboard.press("Control+v")
+    expect(page.locator("#pictures .thumbnail-item")).to_have_count(2)
+
+
+def test_the_geometry_is_switched(space, visit):
+    page = visit(space)
+    pick_example(page, 0)
+    page.locator("#schedule input").click()
+    page.get_by_role("option", name="M-RoPE", exact=True).click()
+    ask(page)
+    expect(page.locator("#chat .bot small")).to_have_text("M-RoPE")
+
+
+def test_compare_shows_every_geometry_and_follows_the_sliders(space, visit):
+    page = visit(space)
+    pick_example(page, 0)
+    run_tab(page, "compare")
+    cards = page.locator("#cards .card")
+    expect(cards).to_have_count(5)
+    expect(page.locator("#cards [data-geometry=strategy_4] .answer")).to_have_text("top right")
+    circle = page.locator("#cards [data-geometry=circle] .ptd")
+    expect(circle).to_have_text("PTD 0.0000")
+    set_slider(page, "dff_rate", 1)
+    expect(circle).not_to_have_text("PTD 0.0000")
+    page.locator("#reset").click()
+    expect(circle).to_have_text("PTD 0.0000")
+
+
+def test_a_slider_moves_the_plot_and_the_distance(space, visit):
+    page = visit(space)
+    pick_example(page, 0)
+    open_tab(page, "see")
+    expect(page.locator("#circle_ptd strong")).to_have_text("0.0000")
+    before, mrope = plot_of(page, "circle_plot"), plot_of(page, "mrope_plot")
+    assert [trace["name"] for trace in before] == ["last word to picture", "text", "picture 1"]
+    assert len(before[2]["x"]) == 16
+    set_slider(page, "dff_rate", 0.5)
+    expect(page.locator("#circle_ptd strong")).not_to_have_text("0.0000")
+    wait_until_quiet(page)
+    blended = plot_of(page, "circle_plot")
+    assert blended[2] != before[2]
+    # The slider itself, with the keyboard.
+    page.locator("#radius input[type=range]").focus()
+    page.keyboard.press("End")
+    expect(page.locator("#radius input[type=number]")).to_have_value("30")
+    page.wait_for_function(
+        "old => Math.max(...document.querySelector('#circle_plot .js-plotly-plot')._fullData[2].x) != old",
+        arg=max(blended[2]["x"]),
+    )
+    assert plot_of(page, "mrope_plot") == mrope
+
+
+def test_several_pictures_and_the_steps_of_a_video_have_rings_of_their_own(space, visit):
+    page = visit(space)
+    pick_example(page, 3)
+    open_tab(page, "see")
+    page.wait_for_function("() => document.querySelector('#circle_plot .js-plotly-plot')?._fullData?.length == 4")
+    pick_example(page, 4)
+    page.wait_for_function(
+        "() => document.querySelector('#circle_plot .js-plotly-plot')._fullData[2].name.startsWith('video 1, step 1')"
+    )
+    assert len({tuple(trace["x"]) for trace in plot_of(page, "circle_plot")[2:]}) > 1
+
+
+def test_hovering_names_the_token(space, visit):
+    page = visit(space)
+    pick_example(page, 0)
+    open_tab(page, "see")
+    expect(page.locator("#circle_ptd strong")).to_be_visible()
+    shown = page.evaluate(
+        """() => document.querySelector('#circle_plot .js-plotly-plot').data.map(
+            trace => (trace.hovertemplate || '') + JSON.stringify((trace.customdata || []).slice(-1)))"""
+    )
+    assert "row 4, column 4" in shown[2] and "%{customdata[0]}" in shown[2]
+    assert "assistant" in str(page.evaluate("document.querySelector('#circle_plot .js-plotly-plot').data[1].customdata"))
+
+
+def test_attention_lies_over_the_picture_for_two_geometries(space, visit):
+    page = visit(space)
+    pick_example(page, 0)
+    run_tab(page, "see")
+    expect(page.locator("#left_words strong")).to_have_text("M-RoPE")
+    expect(page.locator("#right_words strong")).to_have_text("AGE strategy_4")
+    expect(page.locator("#right_words")).to_contain_text("top right")
+    for name in ("left_map", "right_map"):
+        expect(page.locator(f"#{name} .layer-below image, #{name} .imagelayer image").first).to_be_attached()
+    read = "() => JSON.stringify(document.querySelector('#right_map .js-plotly-plot')._fullData[0].z)"
+    mean = page.evaluate(read)
+    page.locator("#layer input").click()
+    page.get_by_role("option", name="2", exact=True).click()
+    page.wait_for_function(f"old => ({read})() != old", arg=mean)
+
+
+def test_a_bad_file_is_named_and_the_page_lives_on(space, visit, bad_files):
+    page = visit(space)
+    for path, words in bad_files.items():
+        drop(page, path)
+        notice(page, words)
+        expect(page.locator("#pictures .thumbnail-item")).to_have_count(0)
+    pick_example(page, 0)
+    assert ask(page) == "top right"
+
+
+def test_a_bad_question_is_answered_by_a_sentence(space, visit):
+    page = visit(space)
+    pick_example(page, 0)
+    for question, words in (("", "The question is empty"), ("a" * 100_000, "100,000 characters")):
+        page.locator("#question textarea").fill(question)
+        page.locator("#question textarea").press("Enter")
+        expect(page.locator("#chat")).to_contain_text(words)
+    assert "Traceback" not in page.content()
+    assert ask(page, "Where is the red circle?") == "top right"
+
+
+def test_comparing_and_attending_to_nothing_is_answered_by_a_sentence(space, visit):
+    page = visit(space)
+    open_tab(page, "compare")
+    page.locator("#compare").click()
+    notice(page, "The question is empty")
+    open_tab(page, "see")
+    page.locator("#attend").click()
+    notice(page, "The question is empty")
+    expect(page.locator("#mrope_plot")).to_contain_text("Add a picture or pick an example")
+
+
+def test_two_visitors_at_once_see_only_their_own(space, visit):
+    pages = [visit(space) for _ in range(2)]
+    for page, geometry, number in zip(pages, ("M-RoPE", "AGE strategy_4"), (2, 0)):
+        page.locator("#schedule input").click()
+        page.get_by_role("option", name=geometry, exact=True).click()
+        pick_example(page, number)
+    for page in pages:
+        page.locator("#ask").click()
+    for page, geometry in zip(pages, ("M-RoPE", "AGE strategy_4")):
+        expect(page.locator("#chat .bot small")).to_have_text(geometry)
+    assert last_answer(pages[1]) == "top right"
+    expect(pages[0].locator("#chat .user p")).to_have_text("What colour is the triangle?")
+
+
+def test_stop_ends_an_answer_and_the_next_one_comes(endless, visit):
+    page = visit(endless)
+    expect(page.locator("#intro")).to_contain_text("endless")
+    page.locator("#settings > button").click()
+    set_slider(page, "max_new_tokens", 512)
+    page.locator("#question textarea").fill("Talk.")
+    page.locator("#question textarea").press("Enter")
+    expect(page.locator("#chat .bot small")).to_have_count(1)
+    page.locator("#stop").click()
+    wait_until_quiet(page)
+    length = len(page.locator("#chat .bot").inner_text())
+    set_slider(page, "max_new_tokens", 4)
+    ask(page, "Again.")
+    assert 0 < len(page.locator("#chat .bot").first.inner_text()) <= length + 20
+
+
+def test_everything_is_said_in_chinese_too(space, visit):
+    page = visit(space, lang="zh")
+    expect(page.locator("#ask")).to_have_text("提问")
+    page.locator("#question textarea").press("Enter")
+    expect(page.locator("#chat .bot")).to_contain_text("问题为空")
+    page.get_by_label("English").click()
+    expect(page.locator("#ask")).to_have_text("Ask")
+    expect(page.locator("#tabs button[role=tab]").nth(2)).to_have_text("See")
+
+
+@pytest.mark.parametrize("width, height", [(390, 844), (1280, 900)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_overflows_and_words_can_be_read(space, visit, width, height, scheme):
+    page = visit(space, width=width, height=height, scheme=scheme)
+    pick_example(page, 0)
+    for tab in ("ask", "compare", "see"):
+        run_tab(page, tab)
+        wait_until_quiet(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for plot in page.locator(".js-plotly-plot").all():
+            box = plot.bounding_box()
+            assert box is None or box["x"] >= 0 and box["x"] + box["width"] <= width
+    font = page.evaluate("document.querySelector('#circle_plot .js-plotly-plot')._fullLayout.font.color")
+    assert font == {"light": "#27272a", "dark": "#e4e4e7"}[scheme]
+
+
+def test_the_keyboard_is_enough(space, visit):
+    page = visit(space)
+    page.locator("#examples button").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#question textarea")).to_have_value("Where is the red circle?")
+    page.locator("#question textarea").focus()
+    reached = []
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+    assert reached == ["ask", "stop", "clear"]
+
+
+def test_every_control_has_a_name(space, visit):
+    page = visit(space)
+    for tab in ("ask", "compare", "see"):
+        open_tab(page, tab)
+        nameless = page.evaluate(
+            """() => [...document.querySelectorAll('input, textarea, select, button')].filter(element =>
+                element.offsetParent && element.type != 'file' && !(element.labels?.length || element.ariaLabel
+                || element.textContent.trim() || element.title || element.getAttribute('aria-labelledby'))
+            ).map(element => element.outerHTML.slice(0, 200))"""
+        )
+        assert nameless == []
+
+
+def test_nothing_comes_from_elsewhere_and_nothing_fails_in_the_browser(space, browser):
+    context = browser.new_context()
+    page = context.new_page()
+    foreign, errors = [], []
+    page.on("request", lambda request: foreign.append(request.url) if _is_foreign(request.url, space.url) else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(space.url)
+    pick_example(page, 0)
+    for tab in ("ask", "compare", "see"):
+        run_tab(page, tab)
+    context.close()
+    assert (foreign, errors) == ([], [])
+
+
+def _is_foreign(url, home):
+    return not url.startswith((home, "data:", "blob:"))
+
+
+def test_uploads_are_gone_when_the_page_is(space, visit, tmp_path, pushed):
+    names = []
+    for number, example in enumerate(("shapes_1.png", "shapes_2.png")):
+        path = tmp_path / f"visitor_{number}.png"
+        path.write_bytes((pushed / "examples" / example).read_bytes())
+        names.append(path)
+    pages = [visit(space), visit(space)]
+    for page in pages:
+        drop(page, names[0])
+        expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
+        wait_until_quiet(page)
+    drop(pages[1], names[1])
+    expect(pages[1].locator("#pictures .thumbnail-item")).to_have_count(2)
+    assert {path.name for path in names} <= space.uploads()
+
+    def gone(name):
+        # The server learns of a closed page from the page's next sign of life.
+        for _ in range(600):
+            if name not in space.uploads():
+                return True
+            pages[0].wait_for_timeout(100)
+        return False
+
+    pages[1].close()
+    assert gone("visitor_1.png")
+    assert "visitor_0.png" in space.uploads()
+    assert ask(pages[0], "Where is the red circle?") == "top right"
+    pages[0].locator("#pictures button[aria-label='Clear']").first.click()
+    assert gone("visitor_0.png")
+
+
+def test_nothing_went_wrong_on_the_server(space):
+    assert "a request failed" not in space.log
