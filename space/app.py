@@ -195,7 +195,7 @@ def build() -> gr.Blocks:
                             gr.Dropdown,
                             {"label": "left", "choices": _geometry_choices},
                             value="mrope",
-                            min_width=140,
+                            min_width=220,
                             filterable=False,
                             elem_id="left",
                         )
@@ -203,7 +203,7 @@ def build() -> gr.Blocks:
                             gr.Dropdown,
                             {"label": "right", "choices": _geometry_choices},
                             value=own_geometry,
-                            min_width=140,
+                            min_width=220,
                             filterable=False,
                             elem_id="right",
                         )
@@ -213,7 +213,7 @@ def build() -> gr.Blocks:
                             gr.Dropdown,
                             {"label": "layer", "choices": _numbered("all_layers", model.LAYERS)},
                             value=-1,
-                            min_width=140,
+                            min_width=220,
                             filterable=False,
                             elem_id="layer",
                         )
@@ -221,12 +221,12 @@ def build() -> gr.Blocks:
                             gr.Dropdown,
                             {"label": "head", "choices": _numbered("all_heads", model.HEADS)},
                             value=-1,
-                            min_width=140,
+                            min_width=220,
                             filterable=False,
                             elem_id="head",
                         )
                         shown = add(
-                            gr.Dropdown, {"label": "picture"}, choices=[], visible=False, min_width=140, elem_id="shown"
+                            gr.Dropdown, {"label": "picture"}, choices=[], visible=False, min_width=220, elem_id="shown"
                         )
                     with gr.Row():
                         with gr.Column(min_width=300):

@@ -13,7 +13,7 @@ from texts import say
 SYMBOLS = ("circle", "diamond", "square", "cross")
 INK = {False: "#27272a", True: "#e4e4e7"}
 FAINT = {False: "#d4d4d8", True: "#52525b"}
-ROWS = "Viridis"
+ROWS = "Portland"  # no colour of it is lost on a light or a dark page
 # Over a pale picture: nothing where there is no attention, dark red where there is most.
 HEAT = [
     [0, "rgba(255, 237, 160, 0)"],
@@ -44,7 +44,7 @@ def draw_positions(layout: Layout | None, rows: np.ndarray | None, lang: str, da
             "zaxis": {"title": "w", **axis},
             "aspectmode": "data",
             # Not along (1, 1, 1), where the text axis would be a point.
-            "camera": {"eye": {"x": 1.95, "y": -1.65, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.1}},
+            "camera": {"eye": {"x": 2.1, "y": -1.8, "z": 0.8}, "center": {"x": 0, "y": 0, "z": -0.1}},
         },
         legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": 0, "yanchor": "top"},
     )

@@ -6,18 +6,46 @@ python space/screenshots.py --output-dir DIR
 import argparse
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from browser import CHROMIUM, TABS, launch, open_page, pick_example, run_tab, serve, wait_until_quiet
+from browser import CHROMIUM, TABS, launch, open_page, open_tab, pick_example, run_tab, serve, wait_until_quiet
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
-def take(page: Page, path: Path, full: bool) -> None:
-    """One screenshot, of the whole length of the page or of what a screen shows."""
+def take(page: Page, path: Path, full: bool = True) -> None:
+    """One screenshot, of the whole length of the page or of what the screen shows, in 256 colours."""
     wait_until_quiet(page)
+    page.mouse.move(0, 0)
     page.screenshot(path=path, full_page=full)
+    Image.open(path).convert("RGB").quantize(256, kmeans=2).save(path, optimize=True)
     print(path)
+
+
+def take_all(browser, url: str, directory: Path) -> None:
+    """Every tab on every device, in both schemes and languages."""
+    for device, (width, height) in SIZES.items():
+        for scheme in ("light", "dark"):
+            for lang in ("en", "zh"):
+                page = open_page(browser, url, width=width, height=height, scheme=scheme, lang=lang)
+                name = f"{device}_{scheme}_{lang}"
+                take(page, directory / f"{name}_start.png")
+                pick_example(page, 0)
+                for tab in TABS:
+                    run_tab(page, tab)
+                    take(page, directory / f"{name}_{tab}.png")
+                page.context.close()
+
+
+def take_thumbnail(browser, url: str, path: Path) -> None:
+    """The picture that links to the Space are shown with."""
+    page = open_page(browser, url, width=1280, height=672)
+    pick_example(page, 0)
+    open_tab(page, "see")
+    page.evaluate("scrollTo(0, 210)")
+    take(page, path, full=False)
+    page.context.close()
 
 
 def main():
@@ -26,18 +54,11 @@ def main():
     parser.add_argument("--chromium", default=CHROMIUM, help="the browser's program")
     args = parser.parse_args()
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    with serve() as url, sync_playwright() as playwright, launch(playwright, args.chromium) as browser:
-        for device, (width, height) in SIZES.items():
-            for scheme in ("light", "dark"):
-                for lang in ("en", "zh"):
-                    page = open_page(browser, url, width=width, height=height, scheme=scheme, lang=lang)
-                    name = f"{device}_{scheme}_{lang}"
-                    take(page, args.output_dir / f"{name}_start.png", full=True)
-                    pick_example(page, 0)
-                    for tab in TABS:
-                        run_tab(page, tab)
-                        take(page, args.output_dir / f"{name}_{tab}.png", full=True)
-                    page.context.close()
+    with serve() as url, sync_playwright() as playwright:
+        browser = launch(playwright, args.chromium)
+        take_all(browser, url, args.output_dir)
+        take_thumbnail(browser, url, args.output_dir / "thumbnail.png")
+        browser.close()
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ CSS = """
 .gradio-container { max-width: 1360px !important; margin: 0 auto !important; }
 #top { align-items: center; flex-wrap: nowrap; }
 #title { flex: 1 1 auto; }
-#title h1 { margin: 0; white-space: nowrap; font-size: clamp(20px, 5vw, 30px); }
+#title h1 { margin: 0; white-space: nowrap; font-size: clamp(18px, 4.8vw, 30px); }
 #language { flex: 0 0 auto; width: auto; }
-#language .wrap { flex-wrap: nowrap; }
+#language .wrap { flex-wrap: nowrap; gap: 6px; }
+#ask, #stop, #clear { padding-inline: 6px; white-space: nowrap; font-size: 16px; }
+@media (max-width: 640px) { #language label { padding: 6px 8px; font-size: 14px; } }
 #intro { max-width: 80ch; }
 .words { max-width: 80ch; }
 .head { font-weight: 600; }

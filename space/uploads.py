@@ -18,6 +18,8 @@ FOLDER = Path(tempfile.mkdtemp(prefix="circle_rope_space_")).resolve()
 os.environ["GRADIO_TEMP_DIR"] = str(FOLDER)
 tempfile.tempdir = str(FOLDER)
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+# A container is stopped by this signal, which would end the process without its exit handlers.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 _lock = threading.Lock()
 _held: dict[str, set[Path]] = {}
@@ -59,9 +61,6 @@ def keep_sweeping():
             sweep()
 
     threading.Thread(target=run, daemon=True).start()
-    if threading.current_thread() is threading.main_thread():
-        # A container is stopped by this signal, which would end the process without its exit handlers.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 def _files():

@@ -1,0 +1,124 @@
+"""Models that share weights, positions, and attention, without a page."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def media():
+    from examples import EXAMPLES
+    from limits import open_media
+
+    return open_media(EXAMPLES[0].files)
+
+
+QUESTION = "Where is the red circle?"
+
+
+def block(geometry="strategy_4", radius=None, alpha=None, dff_rate=None):
+    import model
+
+    return model.make_block(geometry, radius, alpha, dff_rate)
+
+
+def test_views_share_every_weight_and_buffer_and_nothing_else():
+    import model
+
+    view = model.view(block("mrope"))
+    own = dict(model.MODEL.named_parameters()) | dict(model.MODEL.named_buffers())
+    theirs = dict(view.named_parameters()) | dict(view.named_buffers())
+    assert own.keys() == theirs.keys()
+    assert all(own[name].data_ptr() == theirs[name].data_ptr() for name in own)
+    assert view.config is not model.MODEL.config and model.MODEL.config.schedule != view.config.schedule
+    assert not any(tensor.is_meta for tensor in theirs.values())
+
+
+def test_a_view_of_the_own_block_computes_what_the_model_computes(media):
+    import model
+
+    inputs = model.prepare(media, [], QUESTION)
+    with torch.inference_mode():
+        expected = model.MODEL(**inputs).logits
+        assert torch.equal(model.view(dict(model.OWN_BLOCK))(**inputs).logits, expected)
+        assert not torch.allclose(model.view(block("mrope"))(**inputs).logits, expected)
+
+
+def test_closing_the_stream_ends_the_generation(media):
+    import model
+
+    before = threading.active_count()
+    answers = model.answer(media, [], QUESTION, block(), 512, temperature=2.0)
+    next(answers)
+    answers.close()
+    assert threading.active_count() == before
+
+
+def test_an_error_in_the_generation_reaches_whoever_reads(media, monkeypatch):
+    import model
+
+    monkeypatch.setattr(model, "_sampling", lambda temperature: {"num_beams": -1})
+    with pytest.raises(ValueError):
+        list(model.answer(media, [], QUESTION, block(), 8))
+
+
+def test_positions_are_those_of_get_rope_index(media):
+    import model
+    import positions
+
+    settings = block("strategy_4", radius=7, alpha=0.3, dff_rate=0.2)
+    inputs = model.prepare(media, [("What?", "That.")], QUESTION)
+    expected, _ = model.view(settings).model.get_rope_index(inputs["input_ids"], inputs["image_grid_thw"])
+    layout = positions.lay_out(media, [("What?", "That.")], QUESTION)
+    places = positions.place(layout, settings)
+    np.testing.assert_array_equal(places["circle"], expected[:3, 0].numpy())
+    np.testing.assert_array_equal(places["mrope"], expected[3:, 0].numpy())
+
+
+def test_the_frames_of_a_video_are_laid_out_one_by_one():
+    import limits
+    import positions
+    from examples import EXAMPLES
+
+    layout = positions.lay_out(limits.open_media(EXAMPLES[-1].files), [], QUESTION)
+    assert [frame.step for frame in layout.frames] == [1, 2]
+    assert sum(frame.rows * frame.columns for frame in layout.frames) == layout.is_vision.sum()
+    assert layout.is_vision[layout.frames[0].slots].all() and layout.is_vision[layout.frames[1].slots].all()
+
+
+def test_attention_is_that_of_an_eager_forward(media):
+    import model
+
+    answer, weights = model.attend(media, [], QUESTION, block(), 8)
+    assert answer == "top right" and weights.shape == (6, 4, 16)
+    inputs = model.prepare(media, [], QUESTION)
+    eager = model.view(block(), "eager")
+    with torch.inference_mode():
+        step = eager.generate(
+            **inputs, max_new_tokens=1, do_sample=False, output_attentions=True, return_dict_in_generate=True
+        )
+    is_image = inputs["input_ids"][0] == model.MODEL.config.image_token_id
+    first = torch.stack([layer[0, :, -1, is_image] for layer in step.attentions[0]])
+    one, _ = model.attend(media, [], QUESTION, block(), 1), None
+    np.testing.assert_allclose(one[1], first.numpy(), atol=1e-5)
+
+
+def test_a_schedule_and_a_radius_that_are_no_slider_stay_the_models_own(run, pushed, tmp_path):
+    """A model with a list for AGE_mode and "auto" for radius: both are offered, and are the default."""
+    import shutil
+
+    from gradio_client import Client, handle_file
+
+    shutil.copytree(pushed / "tiny", tmp_path / "listed")
+    config = json.loads((tmp_path / "listed" / "config.json").read_text())
+    config["circle_rope"] |= {"AGE_mode": ["circle"] * 5 + ["mrope"], "radius": "auto-2"}
+    (tmp_path / "listed" / "config.json").write_text(json.dumps(config))
+    with run(pushed / "app.py", MODEL_ID=str(tmp_path / "listed")) as space:
+        entries = Client(space.url, verbose=False).predict(
+            pictures=[handle_file(str(pushed / "examples" / "shapes_1.png"))], question=QUESTION, api_name="/compare"
+        )
+    assert [entry["geometry"] for entry in entries if entry["trained"]] == ["own"]
+    assert next(entry["layers"] for entry in entries if entry["trained"]) == ["circle"] * 5 + ["mrope"]
