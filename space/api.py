@@ -16,7 +16,9 @@ from limits import BadInput
 
 
 async def _refuse_address(url: str, cache_dir: str):
-    raise gr.Error("A file was given as an address, but files must be uploaded: download it and send it.", print_exception=False)
+    raise gr.Error(
+        "A file was given as an address, but files must be uploaded: download it and send it.", print_exception=False
+    )
 
 
 # Gradio would fetch whatever a request names, whole and of any size.
@@ -103,10 +105,7 @@ def compare(
     max_new_tokens: int = 128,
 ) -> list[dict]:
     """Answer, seconds, tokens, layers and mean Per-Token Distance under every geometry, one dict for each."""
-    entries = []
-    for entries in tasks.compare(_paths(pictures), [], question, (radius, alpha, dff_rate), max_new_tokens):
-        pass
-    return entries
+    return list(tasks.compare(_paths(pictures), [], question, (radius, alpha, dff_rate), max_new_tokens))[-1]
 
 
 @_polite

@@ -1,4 +1,4 @@
-"""What the page's events do: they call tasks.py and turn results, and a visitor's mistakes, into what the page shows."""
+"""What the page's events do: they call tasks.py and show its results, or a visitor's mistakes."""
 
 import contextlib
 import functools
@@ -7,6 +7,7 @@ import inspect
 import logging
 
 import gradio as gr
+
 import limits
 import model
 import plots
@@ -32,7 +33,7 @@ def warn(error: Exception, lang: str):
 
 
 def polite(function):
-    """A handler, its last argument being the language, whose errors become one sentence and leave the page as it is."""
+    """A handler with an argument `lang`, whose errors become one sentence and leave the page as it is."""
     signature = inspect.signature(function)
 
     def lang_of(arguments):
@@ -112,7 +113,7 @@ def tell_pasted(is_done, lang):
 def new_conversation(gallery, lang, request: gr.Request):
     """The pictures have changed, or a new conversation is wanted: turns, chat, attention and comparison are empty."""
     uploads.hold(request.session_hash, paths_of(gallery))
-    return [], [], None, False, empty_cards(lang)
+    return [], [], None, None, show_comparison(None, lang)
 
 
 def choose_example(example):
@@ -153,11 +154,12 @@ def ask_again(gallery, turns, geometry, auto, radius, alpha, dff_rate, max_new_t
 
 @polite
 def compare(gallery, question, turns, auto, radius, alpha, dff_rate, max_new_tokens, lang):
-    """Streams the cards, and that there is a comparison."""
+    """Streams the cards, and what they show."""
     earlier, question = last_asked(turns, question)
     sliders = sliders_of(auto, radius, alpha, dff_rate)
     for entries in tasks.compare(paths_of(gallery), earlier, question, sliders, max_new_tokens):
-        yield cards(entries, question, lang), True
+        compared = (entries, question)
+        yield show_comparison(compared, lang), compared
 
 
 def compare_again(compared, *arguments):
@@ -168,8 +170,11 @@ def compare_again(compared, *arguments):
         yield gr.skip(), gr.skip()
 
 
-def cards(entries: list[dict], question: str, lang: str) -> str:
+def show_comparison(compared: tuple[list[dict], str] | None, lang: str) -> str:
     """The comparison as HTML; everything that a visitor or the model wrote is escaped."""
+    if not compared:
+        return f'<p class="empty">{say("compare_empty", lang)}</p>'
+    entries, question = compared
     parts = [f'<p class="asked">{html.escape(question)}</p><div class="cards">']
     for entry in entries:
         badge = f'<span class="badge">{say("trained", lang)}</span>' if entry["trained"] else ""
@@ -188,10 +193,6 @@ def cards(entries: list[dict], question: str, lang: str) -> str:
             f'<p class="answer">{answer}</p><footer><span>{cost}</span>{ptd}</footer></article>'
         )
     return "".join(parts) + "</div>"
-
-
-def empty_cards(lang: str) -> str:
-    return f'<p class="empty">{say("compare_empty", lang)}</p>'
 
 
 def show_distance(value: float) -> str:

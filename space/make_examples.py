@@ -15,7 +15,7 @@ from examples import EXAMPLES, FOLDER
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "shapes"))
 
-from pictures import COLOURS, draw, make_questions, make_scene  # noqa: E402
+from pictures import COLOURS, draw, make_questions, make_scene
 
 SIZE = 448
 

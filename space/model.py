@@ -1,7 +1,7 @@
 """The one model of this Space, chosen at start: its answers and its attention under any geometry.
 
-`MODEL_ID` in the environment names it, a directory or a hub id; the tiny checkpoint is the default. Every request works
-on a model object of its own that shares the weights, so no request can disturb the positions of another.
+`MODEL_ID` in the environment names it, a directory or a hub id; the tiny checkpoint is the default. Every request
+works on a model object of its own that shares the weights, so no request can disturb the positions of another.
 """
 
 import copy

@@ -104,7 +104,9 @@ def _draw_frame(figure, frame, points, lang, most_rows, is_first):
         showlegend=frame.step <= 1,
         legendgroup=str(frame.picture),
         marker=marker,
-        customdata=[[words.format(row=r + 1, column=c + 1), frame.slots.start + n] for n, (r, c) in _cells(row, column)],
+        customdata=[
+            [words.format(row=r + 1, column=c + 1), frame.slots.start + n] for n, (r, c) in _cells(row, column)
+        ],
         hovertemplate=name + "<br>%{customdata[0]}<br>#%{customdata[1]}" + _COORDINATES,
     )
 
@@ -159,7 +161,15 @@ def draw_attention(
         return _say_so(figure, say("attention_empty", lang))
     rows, columns = weights.shape
     figure.add_layout_image(
-        source=_data_uri(picture), x=0, y=0, sizex=columns, sizey=rows, xref="x", yref="y", sizing="stretch", layer="below"
+        source=_data_uri(picture),
+        x=0,
+        y=0,
+        sizex=columns,
+        sizey=rows,
+        xref="x",
+        yref="y",
+        sizing="stretch",
+        layer="below",
     )
     figure.add_heatmap(
         z=100 * weights,

@@ -1,8 +1,17 @@
-"""How the Space looks and what it does in the browser: gradio's own theme, and little beside it."""
+"""How the Space looks and what it does in the browser by itself: gradio's own theme, and little beside it."""
 
 import gradio as gr
 
-SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Noto Sans CJK SC", "PingFang SC", "sans-serif"]
+SANS = [
+    "system-ui",
+    "-apple-system",
+    "Segoe UI",
+    "Roboto",
+    "Noto Sans",
+    "Noto Sans CJK SC",
+    "PingFang SC",
+    "sans-serif",
+]
 MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 
 # Fonts by name only: nothing is fetched from elsewhere.
@@ -28,8 +37,8 @@ CSS = """
 .words { max-width: 80ch; }
 .head { font-weight: 600; }
 #examples { gap: 8px; display: grid; grid-template-columns: 1fr 1fr; }
-#examples button { justify-content: flex-start; text-align: left; padding: 6px 8px; font-weight: 400; white-space: normal;
-    line-height: 1.25; flex-wrap: nowrap; }
+#examples button { justify-content: flex-start; text-align: left; padding: 6px 8px; font-weight: 400;
+    white-space: normal; line-height: 1.25; flex-wrap: nowrap; }
 #examples img { flex: none; width: 40px; height: 40px; border-radius: 6px; margin-right: 8px; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); gap: 12px; }
 .card { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 12px 14px;

@@ -9,7 +9,6 @@ import model
 import positions
 from limits import BadInput, check_number
 
-
 Sliders = tuple[float | None, float | None, float | None]  # radius, alpha, dff_rate; None is the model's own
 
 
@@ -55,7 +54,10 @@ def compare(
     sliders: Sliders,
     max_new_tokens: int,
 ) -> Iterator[list[dict]]:
-    """One entry for every geometry, more of them answered each time: geometry, layers, ptd, answer, seconds, tokens."""
+    """One entry for every geometry, one more of them answered each time.
+
+    An entry has geometry, layers, ptd and trained, and once it is answered, answer, seconds and tokens.
+    """
     question, max_new_tokens = _check(question, turns, max_new_tokens)
     blocks = {geometry: check_settings(geometry, *sliders) for geometry in model.SCHEDULES}
     media = limits.open_media(paths)
@@ -65,7 +67,9 @@ def compare(
     for geometry in blocks:
         layers = model.layers_of(geometry)
         mean = float(np.mean([ptd[layer] for layer in layers])) if ptd else None
-        entries.append({"geometry": geometry, "layers": layers, "ptd": mean, "trained": geometry == model.OWN_SCHEDULE})
+        entries.append(
+            {"geometry": geometry, "layers": layers, "ptd": mean, "trained": geometry == model.OWN_SCHEDULE}
+        )
     yield entries
     results = model.compare(media, turns, question, list(blocks.values()), max_new_tokens)
     for entry, (answer, seconds, tokens) in zip(entries, results):

@@ -27,7 +27,8 @@ TEXTS = {
         "[Circle-RoPE](https://arxiv.org/abs/2505.16416) moves them onto a ring around the line of the words: a cone, "
         "whose tip is equally far from all of them. Ask about a picture, compare the geometries, and see the cone.",
         "Qwen2.5-VL 按网格给图片的 token 编号，因此有的 token 离文字近，有的离文字远。"
-        "[Circle-RoPE](https://arxiv.org/abs/2505.16416) 把它们移到环绕文字轴的圆环上：形成一个圆锥，锥尖到每个图像 token "
+        "[Circle-RoPE](https://arxiv.org/abs/2505.16416) 把它们移到环绕文字轴的圆环上："
+        "形成一个圆锥，锥尖到每个图像 token "
         "的距离都相等。可以就图片提问、比较各种几何、观察这个圆锥。",
     ),
     "model_line": ("Model: `{model}`, trained with {trained}.", "模型：`{model}`，训练时使用 {trained}。"),
@@ -73,7 +74,8 @@ TEXTS = {
         "The same weights answer the question under every geometry; only the positions differ. A model answers best "
         "under the geometry that it was trained with. Time is that of one answer on this machine, and PTD (Per-Token "
         "Distance) says how unevenly far the words are from the picture, the mean over the layers: 0 is even.",
-        "同一份权重在每种几何下回答同一个问题，只有位置不同。模型在训练时使用的几何下回答得最好。时间为本机上生成一个回答所用的时间；"
+        "同一份权重在每种几何下回答同一个问题，只有位置不同。模型在训练时使用的几何下回答得最好。"
+        "时间为本机上生成一个回答所用的时间；"
         "PTD（per-token distance）表示文字到图片各 token 的距离有多不均匀，取各层平均：0 为完全均匀。",
     ),
     "compare_empty": ("No comparison yet: ask a question and compare.", "尚无比较：输入问题后点击比较。"),
@@ -88,7 +90,8 @@ TEXTS = {
         "Every point is a token of this input at its position index (t, h, w); hover to read it. The line is the text. "
         "The dots are the picture, coloured by its rows. Faint lines join the last word to every token of the first "
         "picture: under Circle-RoPE they are all of one length. Turn the plot by dragging.",
-        "每个点是本次输入的一个 token，位于其位置索引 (t, h, w)；悬停可查看。线是文本，圆点是图片，按行着色。淡线把最后一个词与第一张图片的"
+        "每个点是本次输入的一个 token，位于其位置索引 (t, h, w)；悬停可查看。"
+        "线是文本，圆点是图片，按行着色。淡线把最后一个词与第一张图片的"
         "每个 token 相连：在 Circle-RoPE 下它们长度相等。拖动可旋转。",
     ),
     "mrope_plot": ("M-RoPE", "M-RoPE"),
@@ -98,7 +101,8 @@ TEXTS = {
     "ptd_words": (
         "Per-Token Distance is how much the distances from a word to the picture's tokens differ, the mean over all "
         "words: 0 means that every word is equally far from the whole picture.",
-        "Per-token distance 是一个词到图片各 token 的距离之间的差异，对所有词取平均：0 表示每个词到整张图片的距离都相等。",
+        "Per-token distance 是一个词到图片各 token 的距离之间的差异，对所有词取平均："
+        "0 表示每个词到整张图片的距离都相等。",
     ),
     "see_empty": ("Add a picture or pick an example.", "请添加图片或选择示例。"),
     "text_tokens": ("text", "文本"),
@@ -192,7 +196,10 @@ TEXTS = {
         "This conversation has {allowed} questions, which is all it may have: begin a new one.",
         "这个对话已有 {allowed} 个问题，达到上限：请开始新对话。",
     ),
-    "no_picture": ("Attention needs a picture: add one or pick an example.", "注意力图需要图片：请添加图片或选择示例。"),
+    "no_picture": (
+        "Attention needs a picture: add one or pick an example.",
+        "注意力图需要图片：请添加图片或选择示例。",
+    ),
     "bad_number": (
         "{name} is {given}, but must be a number from {low} to {high}.",
         "{name} 为 {given}，应为 {low} 到 {high} 之间的数。",

@@ -23,12 +23,6 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 _lock = threading.Lock()
 _held: dict[str, set[Path]] = {}
-_own: set[Path] = set()
-
-
-def keep_present():
-    """The files that are there now, the app's own examples, are nobody's upload."""
-    _own.update(_files())
 
 
 def hold(session: str, paths: list[str]):
@@ -68,7 +62,7 @@ def _files():
 
 
 def _delete(paths):
-    for path in paths.difference(_own, *_held.values()):
+    for path in paths.difference(*_held.values()):
         if FOLDER in path.parents:
             path.unlink(missing_ok=True)
             if path.parent != FOLDER and not any(path.parent.iterdir()):

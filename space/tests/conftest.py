@@ -16,9 +16,10 @@ import json  # noqa: E402
 import shutil  # noqa: E402
 
 import pytest  # noqa: E402
-from browser import launch, open_page, serve  # noqa: E402
 from gradio_client import Client  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
+
+from browser import launch, open_page, serve  # noqa: E402
 from push import lay_out  # noqa: E402
 
 
@@ -46,7 +47,9 @@ def run(tmp_path_factory):
     def start(app, **environment):
         temporary = tmp_path_factory.mktemp("temporary")
         log = tmp_path_factory.mktemp("log") / "log.txt"
-        with serve(app, log, TMPDIR=str(temporary), HF_MODULES_CACHE=str(temporary.parent / "m"), **environment) as url:
+        with serve(
+            app, log, TMPDIR=str(temporary), HF_MODULES_CACHE=str(temporary.parent / "m"), **environment
+        ) as url:
             yield Running(url, temporary, log)
 
     return start

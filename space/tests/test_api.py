@@ -8,6 +8,7 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+
 from pictures import draw, make_questions, make_scene
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -54,7 +55,9 @@ def test_the_answer_is_streamed(client):
 def test_history_and_a_second_picture_are_read(client):
     before = call(client, "/positions", PICTURE)
     history = [[QUESTION, ANSWER]]
-    after = call(client, "/positions", PICTURE, EXAMPLES / "shapes_5.png", history=history, question="What shape is red?")
+    after = call(
+        client, "/positions", PICTURE, EXAMPLES / "shapes_5.png", history=history, question="What shape is red?"
+    )
     assert ANSWER in "".join(after["tokens"]) and "What shape is red?" in "".join(after["tokens"])
     assert sum(after["is_vision"]) == 2 * sum(before["is_vision"])
 
@@ -188,9 +191,7 @@ def test_users_with_different_geometries_do_not_disturb_each_other(space):
 
 def test_a_full_queue_is_said_in_a_sentence(endless):
     clients = [Client(endless.url, verbose=False) for _ in range(8)]
-    jobs = [
-        client.submit(pictures=[], question="Talk.", max_new_tokens=200, api_name="/ask") for client in clients
-    ]
+    jobs = [client.submit(pictures=[], question="Talk.", max_new_tokens=200, api_name="/ask") for client in clients]
     concurrent.futures.wait(jobs, timeout=120)
     errors = [str(job.exception()) for job in jobs if job.exception()]
     assert errors and all("full" in error for error in errors)

@@ -5,11 +5,13 @@ import subprocess
 import sys
 import time
 
-import limits
+import httpx
 import pytest
+from PIL import Image
+
+import limits
 from conftest import SPACE
 from limits import BadInput, open_one
-from PIL import Image
 from texts import LANGUAGES, TEXTS, explain
 
 
@@ -87,18 +89,16 @@ def test_every_text_is_there_in_both_languages():
 UPLOADS = """
 import os, sys, time
 import uploads
-mine, shared, other, own = (uploads.FOLDER / name / "file.png" for name in ("mine", "shared", "other", "own"))
-for path in (mine, shared, other, own):
+mine, shared, other = (uploads.FOLDER / name / "file.png" for name in ("mine", "shared", "other"))
+for path in (mine, shared, other):
     path.parent.mkdir()
     path.write_bytes(b"x")
-    if path == own:
-        uploads._own.add(own)
-uploads.hold("a", [str(mine), str(shared), str(own)])
+uploads.hold("a", [str(mine), str(shared)])
 uploads.hold("b", [str(shared)])
 uploads.sweep()
 assert other.exists(), "a file of a waiting request is kept for a while"
 uploads.release("a")
-assert not mine.exists() and not mine.parent.exists() and shared.exists() and own.exists()
+assert not mine.exists() and not mine.parent.exists() and shared.exists()
 uploads.hold("b", [])
 assert not shared.exists()
 uploads.hold("b", ["/etc/hostname"])
@@ -107,14 +107,18 @@ assert os.path.exists("/etc/hostname")
 old = time.time() - uploads.KEPT_SECONDS - 1
 os.utime(other, (old, old))
 uploads.sweep()
-assert not other.exists() and own.exists()
+assert not other.exists()
 print(uploads.FOLDER)
 """
 
 
 def test_files_live_as_long_as_a_page_shows_them(tmp_path):
     result = subprocess.run(
-        [sys.executable, "-c", UPLOADS], cwd=SPACE, env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True, text=True
+        [sys.executable, "-c", UPLOADS],
+        cwd=SPACE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr
     assert not os.path.exists(result.stdout.strip()) and not list(tmp_path.iterdir())
@@ -122,7 +126,9 @@ def test_files_live_as_long_as_a_page_shows_them(tmp_path):
 
 def test_stopping_the_app_takes_every_file_with_it(run, pushed):
     with run(pushed / "app.py") as space:
-        assert space.uploads()
+        files = {"files": ("visitor.txt", b"mine")}
+        assert httpx.post(f"{space.url}/gradio_api/upload", files=files, timeout=60).status_code == 200
+        assert "visitor.txt" in space.uploads()
     for _ in range(100):
         if not space.uploads():
             return

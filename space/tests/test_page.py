@@ -1,8 +1,9 @@
 """The page in a real browser, as a visitor uses it."""
 
 import pytest
-from browser import ask, last_answer, open_tab, pick_example, plot_of, run_tab, wait_until_quiet
 from playwright.sync_api import expect
+
+from browser import ask, last_answer, open_tab, pick_example, plot_of, run_tab, wait_until_quiet
 
 EXAMPLES = ["top right", "3", "yellow"]
 
@@ -146,7 +147,9 @@ def test_hovering_names_the_token(space, visit):
             trace => (trace.hovertemplate || '') + JSON.stringify((trace.customdata || []).slice(-1)))"""
     )
     assert "row 4, column 4" in shown[2] and "%{customdata[0]}" in shown[2]
-    assert "assistant" in str(page.evaluate("document.querySelector('#circle_plot .js-plotly-plot').data[1].customdata"))
+    assert "assistant" in str(
+        page.evaluate("document.querySelector('#circle_plot .js-plotly-plot').data[1].customdata")
+    )
 
 
 def test_attention_lies_over_the_picture_for_two_geometries(space, visit):

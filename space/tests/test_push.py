@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SPACE
 from huggingface_hub import HfApi, RepoCard
+
+from conftest import SPACE
 from push import lay_out, main
 
 

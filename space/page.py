@@ -1,0 +1,239 @@
+"""What the page is made of: its components, in the order of the page, with words that follow the language."""
+
+from types import SimpleNamespace
+
+import gradio as gr
+
+import handlers
+import limits
+import model
+from examples import EXAMPLES
+from texts import LANGUAGES, name_geometry, say
+
+
+class Words:
+    """Makes components whose words follow the language."""
+
+    def __init__(self, lang: str):
+        self.lang = lang
+        self.made = []
+
+    def add(self, kind, words: dict, **properties):
+        """A component; `words` are keys of texts.py, or functions of the language, by the property that they fill."""
+        component = kind(**{name: self._read(word, self.lang) for name, word in words.items()}, **properties)
+        self.made.append((component, words))
+        return component
+
+    def updates(self, lang: str) -> list:
+        """What turns every component made here into another language, in order."""
+        return [gr.update(**{name: self._read(word, lang) for name, word in words.items()}) for _, words in self.made]
+
+    @staticmethod
+    def _read(word, lang):
+        return word(lang) if callable(word) else say(word, lang)
+
+
+def _geometry_choices(lang):
+    return [(name_geometry(name, lang), name) for name in model.SCHEDULES]
+
+
+def _numbered(mean, count):
+    """Choices of a layer or a head: the mean, then each by its number."""
+    return lambda lang: [(say(mean, lang), -1), *((str(number), number) for number in range(count))]
+
+
+def _intro(lang):
+    line = say("model_line", lang).format(model=model.NAME, trained=name_geometry(model.OWN_SCHEDULE, lang))
+    return say("intro", lang) + "\n\n" + line + (" " + say("tiny_line", lang) if model.IS_TINY else "")
+
+
+def _auto_radius(lang):
+    return say("auto_radius", lang).format(radius=model.OWN_RADIUS)
+
+
+def draw(words: Words) -> SimpleNamespace:
+    """Make every component, inside the `gr.Blocks` that is being built, and return them by name."""
+    ui, add = SimpleNamespace(), words.add
+    own_geometry, own_auto, own_radius, own_alpha, own_dff_rate = handlers.reset()
+    ui.turns, ui.attended, ui.compared = gr.State([]), gr.State(None), gr.State(None)
+    ui.dark = gr.Checkbox(visible=False)
+    with gr.Row(elem_id="top"):
+        gr.Markdown("# Circle-RoPE", elem_id="title")
+        ui.lang = add(
+            gr.Radio,
+            {"label": "language"},
+            choices=[(name, code) for code, name in LANGUAGES.items()],
+            value="en",
+            elem_id="language",
+            container=False,
+        )
+    add(gr.Markdown, {"value": _intro}, elem_id="intro")
+    with gr.Row(elem_id="main"):
+        with gr.Column(scale=2, min_width=320):
+            ui.pictures = add(
+                gr.Gallery,
+                {"label": "pictures"},
+                elem_id="pictures",
+                interactive=True,
+                sources=["upload"],
+                height=250,
+                fit_columns=False,
+                object_fit="contain",
+                buttons=["fullscreen"],
+            )
+            ui.paste = add(gr.Button, {"value": "paste"}, size="sm", elem_id="paste")
+            ui.question = add(
+                gr.Textbox,
+                {"label": "question", "placeholder": "question_placeholder"},
+                elem_id="question",
+                max_lines=4,
+            )
+            with gr.Row():
+                ui.ask = add(gr.Button, {"value": "ask"}, elem_id="ask", variant="primary", min_width=70)
+                ui.stop = add(gr.Button, {"value": "stop"}, elem_id="stop", min_width=70)
+                ui.clear = add(gr.Button, {"value": "clear"}, elem_id="clear", min_width=70)
+            add(gr.Markdown, {"value": "examples"}, elem_classes="head")
+            with gr.Row(elem_id="examples"):
+                ui.chosen = [
+                    gr.Button(example.question, icon=example.shown, size="sm", min_width=150) for example in EXAMPLES
+                ]
+            with add(gr.Accordion, {"label": "geometry_head"}, elem_id="geometry"):
+                ui.geometry = add(
+                    gr.Dropdown,
+                    {"label": "geometry", "choices": _geometry_choices},
+                    value=own_geometry,
+                    elem_id="schedule",
+                    filterable=False,
+                )
+                ui.auto = add(gr.Checkbox, {"label": _auto_radius}, value=own_auto, visible=own_auto)
+                top = max(30, own_radius)
+                ui.radius = add(
+                    gr.Slider,
+                    {"label": "radius"},
+                    minimum=0,
+                    maximum=top,
+                    value=own_radius,
+                    step=0.5,
+                    elem_id="radius",
+                )
+                ui.alpha = add(
+                    gr.Slider,
+                    {"label": "alpha"},
+                    minimum=0,
+                    maximum=1,
+                    value=own_alpha,
+                    step=0.05,
+                    elem_id="alpha",
+                )
+                ui.dff_rate = add(
+                    gr.Slider,
+                    {"label": "dff_rate"},
+                    minimum=0,
+                    maximum=1,
+                    value=own_dff_rate,
+                    step=0.05,
+                    elem_id="dff_rate",
+                )
+                ui.reset = add(gr.Button, {"value": "reset"}, size="sm", elem_id="reset")
+            with add(gr.Accordion, {"label": "settings"}, open=False, elem_id="settings"):
+                ui.max_new_tokens = add(
+                    gr.Slider,
+                    {"label": "max_new_tokens"},
+                    minimum=1,
+                    maximum=limits.MAX_NEW_TOKENS,
+                    value=min(128, limits.MAX_NEW_TOKENS),
+                    step=1,
+                    elem_id="max_new_tokens",
+                )
+                ui.temperature = add(
+                    gr.Slider,
+                    {"label": "temperature"},
+                    minimum=0,
+                    maximum=limits.MAX_TEMPERATURE,
+                    value=0,
+                    step=0.1,
+                    elem_id="temperature",
+                )
+        with gr.Column(scale=3, min_width=320), gr.Tabs(selected="ask", elem_id="tabs") as ui.tabs:
+            with add(gr.Tab, {"label": "ask_tab"}, id="ask"):
+                ui.chat = add(
+                    gr.Chatbot,
+                    {"label": "chat", "placeholder": "chat_empty"},
+                    elem_id="chat",
+                    height=480,
+                    buttons=["copy"],
+                    feedback_options=None,
+                )
+                add(gr.Markdown, {"value": "chat_words"}, elem_classes="words")
+            with add(gr.Tab, {"label": "compare_tab"}, id="compare"):
+                add(gr.Markdown, {"value": "compare_words"}, elem_classes="words")
+                ui.compare = add(gr.Button, {"value": "compare"}, variant="primary", elem_id="compare")
+                ui.cards = gr.HTML(handlers.show_comparison(None, words.lang), elem_id="cards", min_height=120)
+            with add(gr.Tab, {"label": "see_tab"}, id="see") as ui.see_tab:
+                add(gr.Markdown, {"value": lambda lang: "### " + say("positions_head", lang)})
+                add(gr.Markdown, {"value": "positions_words"}, elem_classes="words")
+                with gr.Row():
+                    with gr.Column(min_width=300):
+                        add(gr.Markdown, {"value": "mrope_plot"}, elem_classes="head")
+                        ui.mrope_plot = add(gr.Plot, {"label": "mrope_plot"}, elem_id="mrope_plot", show_label=False)
+                        ui.mrope_ptd = gr.Markdown(elem_id="mrope_ptd")
+                    with gr.Column(min_width=300):
+                        add(gr.Markdown, {"value": "circle_plot"}, elem_classes="head")
+                        ui.circle_plot = add(
+                            gr.Plot, {"label": "circle_plot"}, elem_id="circle_plot", show_label=False
+                        )
+                        ui.circle_ptd = gr.Markdown(elem_id="circle_ptd")
+                add(gr.Markdown, {"value": "ptd_words"}, elem_classes="words")
+                add(gr.Markdown, {"value": lambda lang: "### " + say("attention_head", lang)})
+                add(gr.Markdown, {"value": "attention_words"}, elem_classes="words")
+                with gr.Row():
+                    ui.left = add(
+                        gr.Dropdown,
+                        {"label": "left", "choices": _geometry_choices},
+                        value="mrope",
+                        min_width=220,
+                        filterable=False,
+                        elem_id="left",
+                    )
+                    ui.right = add(
+                        gr.Dropdown,
+                        {"label": "right", "choices": _geometry_choices},
+                        value=own_geometry,
+                        min_width=220,
+                        filterable=False,
+                        elem_id="right",
+                    )
+                ui.attend = add(gr.Button, {"value": "attend"}, variant="primary", elem_id="attend")
+                with gr.Row():
+                    ui.layer = add(
+                        gr.Dropdown,
+                        {"label": "layer", "choices": _numbered("all_layers", model.LAYERS)},
+                        value=-1,
+                        min_width=220,
+                        filterable=False,
+                        elem_id="layer",
+                    )
+                    ui.head = add(
+                        gr.Dropdown,
+                        {"label": "head", "choices": _numbered("all_heads", model.HEADS)},
+                        value=-1,
+                        min_width=220,
+                        filterable=False,
+                        elem_id="head",
+                    )
+                    ui.shown = add(
+                        gr.Dropdown,
+                        {"label": "picture"},
+                        choices=[],
+                        visible=False,
+                        min_width=220,
+                        elem_id="shown",
+                    )
+                with gr.Row():
+                    with gr.Column(min_width=300):
+                        ui.left_map = add(gr.Plot, {"label": "left"}, elem_id="left_map", show_label=False)
+                        ui.left_words = gr.Markdown(elem_id="left_words")
+                    with gr.Column(min_width=300):
+                        ui.right_map = add(gr.Plot, {"label": "right"}, elem_id="right_map", show_label=False)
+                        ui.right_words = gr.Markdown(elem_id="right_words")
+    return ui
