@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from browser import ask, last_answer, open_tab, pick_example, plot_of, run_tab, wait_until_quiet
+from browser import PATIENCE, ask, last_answer, open_tab, pick_example, plot_of, run_tab, wait_until_quiet
 
 EXAMPLES = ["top right", "3", "yellow"]
 
@@ -41,7 +41,8 @@ def test_the_button_asks_and_later_questions_join_the_conversation(space, visit)
     page = visit(space)
     pick_example(page, 0)
     page.locator("#ask").click()
-    expect(page.locator("#chat .bot small")).to_have_count(1)
+    expect(page.locator("#chat .bot p").first).to_have_text("top right")
+    wait_until_quiet(page)
     ask(page, "What is at the top left?")
     expect(page.locator("#chat .user p")).to_have_text(["Where is the red circle?", "What is at the top left?"])
     page.locator("#clear").click()
@@ -284,6 +285,7 @@ def test_every_control_has_a_name(space, visit):
 
 def test_nothing_comes_from_elsewhere_and_nothing_fails_in_the_browser(space, browser):
     context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     foreign, errors = [], []
     page.on("request", lambda request: foreign.append(request.url) if _is_foreign(request.url, space.url) else None)
