@@ -16,7 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 HERE = Path(__file__).resolve().parent
 TINY = HERE.parent / "tiny"
 LEFT_OUT = shutil.ignore_patterns(
-    "tests", "push.py", "browser.py", "screenshots.py", "make_examples.py", "__pycache__", ".*", "tiny"
+    "tests", "push.py", "browser.py", "screenshots.py", "screenshots", "make_examples.py", "__pycache__", ".*", "tiny"
 )
 
 EXAMPLES = """\

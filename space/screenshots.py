@@ -1,6 +1,7 @@
 """Take screenshots of every tab: phone and desktop, light and dark, English and Chinese.
 
-python space/screenshots.py --output-dir DIR
+python space/screenshots.py --output-dir DIR   # all of them
+python space/screenshots.py --figures          # those of the READMEs
 """
 
 import argparse
@@ -9,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from browser import CHROMIUM, TABS, launch, open_page, open_tab, pick_example, run_tab, serve, wait_until_quiet
+from browser import CHROMIUM, HERE, TABS, launch, open_page, pick_example, run_tab, serve, wait_until_quiet
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
@@ -38,26 +39,37 @@ def take_all(browser, url: str, directory: Path) -> None:
                 page.context.close()
 
 
-def take_thumbnail(browser, url: str, path: Path) -> None:
-    """The picture that links to the Space are shown with."""
+def take_figures(browser, url: str) -> None:
+    """The two pictures of the READMEs, and the one that links to the Space are shown with."""
     page = open_page(browser, url, width=1280, height=672)
     pick_example(page, 0)
-    open_tab(page, "see")
+    run_tab(page, "see")
+    take(page, HERE / "screenshots" / "see.png")
     page.evaluate("scrollTo(0, 210)")
-    take(page, path, full=False)
+    take(page, HERE / "thumbnail.png", full=False)
+    page.context.close()
+    page = open_page(browser, url, width=1280, height=900, scheme="dark")
+    pick_example(page, 3)
+    run_tab(page, "compare")
+    take(page, HERE / "screenshots" / "compare.png")
     page.context.close()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output-dir", type=Path, required=True)
+    parser.add_argument("--output-dir", type=Path, help="where screenshots of everything go")
+    parser.add_argument("--figures", action="store_true", help="take those that are part of the repo")
     parser.add_argument("--chromium", default=CHROMIUM, help="the browser's program")
     args = parser.parse_args()
-    args.output_dir.mkdir(parents=True, exist_ok=True)
+    if not args.figures and args.output_dir is None:
+        parser.error("give --output-dir DIR, --figures, or both")
     with serve() as url, sync_playwright() as playwright:
         browser = launch(playwright, args.chromium)
-        take_all(browser, url, args.output_dir)
-        take_thumbnail(browser, url, args.output_dir / "thumbnail.png")
+        if args.output_dir is not None:
+            args.output_dir.mkdir(parents=True, exist_ok=True)
+            take_all(browser, url, args.output_dir)
+        if args.figures:
+            take_figures(browser, url)
         browser.close()
 
 

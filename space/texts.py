@@ -87,9 +87,10 @@ TEXTS = {
     "see_tab": ("See", "观察"),
     "positions_head": ("Where the tokens stand", "token 的位置"),
     "positions_words": (
-        "Every point is a token of this input at its position index (t, h, w); hover to read it. The line is the text, "
-        "the dots are the picture, coloured by its rows. Faint lines join the last word to every token of the "
-        "first picture: under Circle-RoPE they are all of one length. Turn the plot by dragging.",
+        "Every point is a token of this input at its position index (t, h, w); hover to read it. "
+        "The line is the text, the dots are the picture, coloured by its rows. "
+        "Faint lines join the last word to every token of the first picture: under Circle-RoPE they are all of one "
+        "length. Turn the plot by dragging.",
         "每个点是本次输入的一个 token，位于其位置索引 (t, h, w)；悬停可查看。"
         "线是文本，圆点是图片，按行着色。"
         "淡线把最后一个词与第一张图片的"

@@ -64,4 +64,4 @@ fi
 if ! command -v "${CHROMIUM:-chromium}" > /dev/null; then
     apt-get update && apt-get install -y --no-install-recommends chromium fonts-noto-cjk # as root
 fi
-"$space" -m pytest -q -n "$workers" space/tests "$@"
+"$space" -m pytest -q -n "$workers" --dist loadfile space/tests "$@"
