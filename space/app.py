@@ -17,7 +17,7 @@ import handlers
 import limits
 from examples import EXAMPLES, FOLDER
 from page import Words, draw
-from style import CSS, PASTE, READ_PAGE, SCRIPT, SCROLL, THEME
+from style import CSS, PASTE, READ_PAGE, SCRIPT, SHOW_ANSWER, THEME
 
 # Everything that runs the model waits in one line.
 MODEL_LINE = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -47,15 +47,7 @@ def connect(demo: gr.Blocks, ui, words: Words) -> None:
     comparing = [ui.pictures, ui.question, ui.turns, *sliders, ui.max_new_tokens, ui.lang]
 
     # Ask. Enter in the ui.question sends it, wherever the visitor is.
-    gr.on(
-        [ui.question.submit, ui.ask.click],
-        lambda: gr.Tabs(selected="ask"),
-        None,
-        ui.tabs,
-        js=SCROLL,
-        queue=False,
-        **PRIVATE,
-    )
+    gr.on([ui.question.submit, ui.ask.click], None, js=SHOW_ANSWER, **PRIVATE)
     asked = gr.on(
         [ui.question.submit, ui.ask.click],
         handlers.ask,

@@ -221,6 +221,8 @@ def attend(gallery, question, turns, left, right, auto, radius, alpha, dff_rate,
     earlier, question = last_asked(turns, question)
     sliders = sliders_of(auto, radius, alpha, dff_rate)
     frames, results = tasks.attend(paths_of(gallery), earlier, question, [left, right], sliders, max_new_tokens)
+    for _, image in frames:
+        image.thumbnail((512, 512))  # it is kept as long as the page is open
     kept = {"frames": frames, "results": results, "geometries": [left, right]}
     return kept, picture_choices(kept, lang)
 

@@ -41,8 +41,20 @@ IS_TINY = "MODEL_ID" not in os.environ
 # A directory is shown by its name alone: visitors need not know the machine.
 NAME = Path(MODEL_ID).name if Path(MODEL_ID).is_dir() else MODEL_ID
 
-PROCESSOR = AutoProcessor.from_pretrained(MODEL_ID, trust_remote_code=True)
-MODEL = AutoModelForImageTextToText.from_pretrained(MODEL_ID, trust_remote_code=True, dtype="auto")
+
+def _load():
+    """Processor and model; what cannot be loaded ends the app with one sentence."""
+    try:
+        processor = AutoProcessor.from_pretrained(MODEL_ID, trust_remote_code=True)
+        model = AutoModelForImageTextToText.from_pretrained(MODEL_ID, trust_remote_code=True, dtype="auto")
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: MODEL_ID {MODEL_ID} cannot be loaded: {' '.join(str(error).split())}") from None
+    if not hasattr(model.config, "circle_rope"):
+        raise SystemExit(f"error: MODEL_ID {MODEL_ID} has no Circle-RoPE: convert it with push_to_hub.py first.")
+    return processor, model
+
+
+PROCESSOR, MODEL = _load()
 MODEL.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 # The geometry comes from the checkpoint's own modules: a Space is pushed without the repo around it.
 GEOMETRY = sys.modules[type(MODEL.model.geometries[0]).__module__]

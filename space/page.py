@@ -154,7 +154,7 @@ def draw(words: Words) -> SimpleNamespace:
                     step=0.1,
                     elem_id="temperature",
                 )
-        with gr.Column(scale=3, min_width=320), gr.Tabs(selected="ask", elem_id="tabs") as ui.tabs:
+        with gr.Column(scale=3, min_width=320), gr.Tabs(selected="ask", elem_id="tabs"):
             with add(gr.Tab, {"label": "ask_tab"}, id="ask"):
                 ui.chat = add(
                     gr.Chatbot,

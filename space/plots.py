@@ -76,7 +76,7 @@ def _draw_frame(figure, frame, points, lang, most_rows, is_first):
     row, column = np.divmod(np.arange(frame.rows * frame.columns), frame.columns)
     name = frame_name(frame, lang)
     marker = {
-        "size": 4.5,
+        "size": 5.5,
         "symbol": SYMBOLS[(frame.picture - 1) % len(SYMBOLS)],
         "color": row + 1,
         "colorscale": ROWS,

@@ -89,8 +89,9 @@ SCRIPT = """() => {
     };
 }"""
 PASTE = "async (_, lang) => [await window.pastePicture(), lang]"
-# On a narrow screen the answer is below what the visitor sees.
-SCROLL = """() => {
+# The answer comes in the first tab, which on a narrow screen is below what the visitor sees.
+SHOW_ANSWER = """() => {
+    document.querySelector("#tabs button[role=tab]").click();
     if (innerWidth < 768) document.querySelector("#tabs").scrollIntoView({ behavior: "smooth" });
 }"""
 READ_PAGE = """() => [

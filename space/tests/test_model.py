@@ -1,11 +1,17 @@
 """Models that share weights, positions, and attention, without a page."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 import torch
+
+from conftest import SPACE
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +112,34 @@ def test_attention_is_that_of_an_eager_forward(media):
     np.testing.assert_allclose(one[1], first.numpy(), atol=1e-5)
 
 
+def test_zerogpu_is_used_where_it_is(tmp_path):
+    """`spaces.GPU` of a stand-in for Hugging Face's package decorates whatever runs the model."""
+    (tmp_path / "spaces.py").write_text(
+        "used = []\ndef GPU(function):\n    used.append(function.__name__)\n    return function"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{SPACE}"}
+    command = [sys.executable, "-c", "import model, spaces; print(*spaces.used)"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.stdout.split() == ["answer", "compare", "attend"], result.stderr
+
+
+@pytest.mark.parametrize("kind", ["missing", "stock"])
+def test_a_model_that_cannot_be_used_ends_the_start_with_a_sentence(kind, pushed, tmp_path):
+    directory = tmp_path / kind
+    if kind == "stock":
+        shutil.copytree(pushed / "tiny", directory)
+        config = json.loads((directory / "config.json").read_text())
+        for key in ("auto_map", "circle_rope", "architectures"):
+            del config[key]
+        (directory / "config.json").write_text(json.dumps(config | {"model_type": "qwen2_5_vl"}))
+    command = [sys.executable, str(pushed / "app.py")]
+    result = subprocess.run(command, env={**os.environ, "MODEL_ID": str(directory)}, capture_output=True, text=True)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith(f"error: MODEL_ID {directory} ")
+
+
 def test_a_schedule_and_a_radius_that_are_no_slider_stay_the_models_own(run, pushed, tmp_path):
     """A model with a list for AGE_mode and "auto" for radius: both are offered, and are the default."""
-    import shutil
-
     from gradio_client import Client, handle_file
 
     shutil.copytree(pushed / "tiny", tmp_path / "listed")

@@ -262,5 +262,19 @@ def test_uploads_are_gone_when_the_page_is(space, visit, tmp_path, pushed):
     assert gone("visitor_0.png")
 
 
+def test_a_file_that_is_gone_is_said_in_a_sentence(space, visit, tmp_path, pushed):
+    """As after a tab that slept for long."""
+    page = visit(space)
+    (tmp_path / "slept.png").write_bytes((pushed / "examples" / "shapes_2.png").read_bytes() + b"slept")
+    drop(page, tmp_path / "slept.png")
+    expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
+    wait_until_quiet(page)
+    for path in space.temporary.rglob("slept.png"):
+        path.unlink()
+    page.locator("#question textarea").fill("How many shapes are there?")
+    page.locator("#question textarea").press("Enter")
+    expect(page.locator("#chat")).to_contain_text("slept.png is no longer here")
+
+
 def test_nothing_went_wrong_on_the_server(space):
     assert "a request failed" not in space.log
