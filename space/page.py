@@ -51,6 +51,18 @@ def _auto_radius(lang):
     return say("auto_radius", lang).format(radius=model.OWN_RADIUS)
 
 
+def _slider(words, name, low, high, value, step):
+    return words.add(
+        gr.Slider, {"label": name}, minimum=low, maximum=high, value=value, step=step, elem_id=name
+    )
+
+
+def _dropdown(words, label, choices, value, elem_id):
+    # Wide enough for its longest choice on a phone, where one stands under the other.
+    properties = {"value": value, "elem_id": elem_id, "filterable": False, "min_width": 220}
+    return words.add(gr.Dropdown, {"label": label, "choices": choices}, **properties)
+
+
 def draw(words: Words) -> SimpleNamespace:
     """Make every component, inside the `gr.Blocks` that is being built, and return them by name."""
     ui, add = SimpleNamespace(), words.add
@@ -98,62 +110,16 @@ def draw(words: Words) -> SimpleNamespace:
                     gr.Button(example.question, icon=example.shown, size="sm", min_width=150) for example in EXAMPLES
                 ]
             with add(gr.Accordion, {"label": "geometry_head"}, elem_id="geometry"):
-                ui.geometry = add(
-                    gr.Dropdown,
-                    {"label": "geometry", "choices": _geometry_choices},
-                    value=own_geometry,
-                    elem_id="schedule",
-                    filterable=False,
-                )
+                ui.geometry = _dropdown(words, "geometry", _geometry_choices, own_geometry, "schedule")
                 ui.auto = add(gr.Checkbox, {"label": _auto_radius}, value=own_auto, visible=own_auto)
                 top = max(30, own_radius)
-                ui.radius = add(
-                    gr.Slider,
-                    {"label": "radius"},
-                    minimum=0,
-                    maximum=top,
-                    value=own_radius,
-                    step=0.5,
-                    elem_id="radius",
-                )
-                ui.alpha = add(
-                    gr.Slider,
-                    {"label": "alpha"},
-                    minimum=0,
-                    maximum=1,
-                    value=own_alpha,
-                    step=0.05,
-                    elem_id="alpha",
-                )
-                ui.dff_rate = add(
-                    gr.Slider,
-                    {"label": "dff_rate"},
-                    minimum=0,
-                    maximum=1,
-                    value=own_dff_rate,
-                    step=0.05,
-                    elem_id="dff_rate",
-                )
+                ui.radius = _slider(words, "radius", 0, top, own_radius, 0.5)
+                ui.alpha = _slider(words, "alpha", 0, 1, own_alpha, 0.05)
+                ui.dff_rate = _slider(words, "dff_rate", 0, 1, own_dff_rate, 0.05)
                 ui.reset = add(gr.Button, {"value": "reset"}, size="sm", elem_id="reset")
             with add(gr.Accordion, {"label": "settings"}, open=False, elem_id="settings"):
-                ui.max_new_tokens = add(
-                    gr.Slider,
-                    {"label": "max_new_tokens"},
-                    minimum=1,
-                    maximum=limits.MAX_NEW_TOKENS,
-                    value=min(128, limits.MAX_NEW_TOKENS),
-                    step=1,
-                    elem_id="max_new_tokens",
-                )
-                ui.temperature = add(
-                    gr.Slider,
-                    {"label": "temperature"},
-                    minimum=0,
-                    maximum=limits.MAX_TEMPERATURE,
-                    value=0,
-                    step=0.1,
-                    elem_id="temperature",
-                )
+                ui.max_new_tokens = _slider(words, "max_new_tokens", 1, limits.MAX_NEW_TOKENS, min(128, limits.MAX_NEW_TOKENS), 1)
+                ui.temperature = _slider(words, "temperature", 0, limits.MAX_TEMPERATURE, 0, 0.1)
         with gr.Column(scale=3, min_width=320), gr.Tabs(selected="ask", elem_id="tabs"):
             with add(gr.Tab, {"label": "ask_tab"}, id="ask"):
                 ui.chat = add(
@@ -187,9 +153,7 @@ def draw(words: Words) -> SimpleNamespace:
                 add(gr.Markdown, {"value": lambda lang: "### " + say("attention_head", lang)})
                 add(gr.Markdown, {"value": "attention_words"}, elem_classes="words")
                 with gr.Row():
-                    ui.left = add(
-                        gr.Dropdown,
-                        {"label": "left", "choices": _geometry_choices},
+                    ui.left = _dropdown(words, "left", _geometry_choices},
                         value="mrope",
                         min_width=220,
                         filterable=False,
@@ -197,30 +161,11 @@ def draw(words: Words) -> SimpleNamespace:
                     )
                     ui.right = add(
                         gr.Dropdown,
-                        {"label": "right", "choices": _geometry_choices},
-                        value=own_geometry,
-                        min_width=220,
-                        filterable=False,
-                        elem_id="right",
-                    )
+                        {"label": "right", "choices": _geometry_choices, own_geometry, "right")
                 ui.attend = add(gr.Button, {"value": "attend"}, variant="primary", elem_id="attend")
                 with gr.Row():
-                    ui.layer = add(
-                        gr.Dropdown,
-                        {"label": "layer", "choices": _numbered("all_layers", model.LAYERS)},
-                        value=-1,
-                        min_width=220,
-                        filterable=False,
-                        elem_id="layer",
-                    )
-                    ui.head = add(
-                        gr.Dropdown,
-                        {"label": "head", "choices": _numbered("all_heads", model.HEADS)},
-                        value=-1,
-                        min_width=220,
-                        filterable=False,
-                        elem_id="head",
-                    )
+                    ui.layer = _dropdown(words, "layer", _numbered("all_layers", model.LAYERS), -1, "layer")
+                    ui.head = _dropdown(words, "head", _numbered("all_heads", model.HEADS), -1, "head")
                     ui.shown = add(
                         gr.Dropdown,
                         {"label": "picture"},

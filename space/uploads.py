@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 KEPT_SECONDS = 300  # for a file that no page shows: long enough for a request of the API to get its turn
-SWEEP_SECONDS = 30
+LATE_SECONDS = 15  # within which what a page had begun before it was closed may still come in
+SWEEP_SECONDS = 20
 
 # Everything that gradio writes goes into one folder, which the process takes with it when it ends.
 FOLDER = Path(tempfile.mkdtemp(prefix="circle_rope_space_")).resolve()
@@ -22,28 +23,35 @@ atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 _lock = threading.Lock()
-_held: dict[str, set[Path]] = {}
+_held: dict[str, set[Path]] = {}  # by session
+_closed: dict[str, float] = {}  # when pages were closed, for a while
 
 
 def hold(session: str, paths: list[str]):
     """An open page shows these files, and no others any more; what it showed before is deleted."""
     with _lock:
+        if time.time() - _closed.get(session, 0) > LATE_SECONDS:
+            _closed.pop(session, None)  # a page that slept is back
         before = _held.get(session, set())
         _held[session] = {Path(path).resolve() for path in paths}
         _delete(before - _held[session])
 
 
-def release(session: str | None):
+def release(session: str):
     """The page is closed: its files are deleted, but for those that another page shows."""
     with _lock:
+        _closed[session] = time.time()
         _delete(_held.pop(session, set()))
 
 
 def sweep():
-    """Delete the files that no page shows and that have been there for a while."""
+    """Delete what came in late for closed pages, and files that no page shows and that have been there for a while."""
+    now = time.time()
     with _lock:
-        old = time.time() - KEPT_SECONDS
-        _delete({path for path in _files() if path.exists() and path.stat().st_mtime < old})
+        for session in [session for session, closed in _closed.items() if now - closed > LATE_SECONDS]:
+            del _closed[session]
+            _delete(_held.pop(session, set()))
+        _delete({path for path in _files() if path.exists() and path.stat().st_mtime < now - KEPT_SECONDS})
 
 
 def keep_sweeping():

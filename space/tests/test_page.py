@@ -248,7 +248,7 @@ def test_uploads_are_gone_when_the_page_is(space, visit, tmp_path, pushed):
 
     def gone(name):
         # The server learns of a closed page from the page's next sign of life.
-        for _ in range(600):
+        for _ in range(900):
             if name not in space.uploads():
                 return True
             pages[0].wait_for_timeout(100)
