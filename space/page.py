@@ -52,9 +52,7 @@ def _auto_radius(lang):
 
 
 def _slider(words, name, low, high, value, step):
-    return words.add(
-        gr.Slider, {"label": name}, minimum=low, maximum=high, value=value, step=step, elem_id=name
-    )
+    return words.add(gr.Slider, {"label": name}, minimum=low, maximum=high, value=value, step=step, elem_id=name)
 
 
 def _dropdown(words, label, choices, value, elem_id):
@@ -118,7 +116,7 @@ def draw(words: Words) -> SimpleNamespace:
                 ui.dff_rate = _slider(words, "dff_rate", 0, 1, own_dff_rate, 0.05)
                 ui.reset = add(gr.Button, {"value": "reset"}, size="sm", elem_id="reset")
             with add(gr.Accordion, {"label": "settings"}, open=False, elem_id="settings"):
-                ui.max_new_tokens = _slider(words, "max_new_tokens", 1, limits.MAX_NEW_TOKENS, min(128, limits.MAX_NEW_TOKENS), 1)
+                ui.max_new_tokens = _slider(words, "max_new_tokens", 1, limits.MAX_NEW_TOKENS, 128, 1)
                 ui.temperature = _slider(words, "temperature", 0, limits.MAX_TEMPERATURE, 0, 0.1)
         with gr.Column(scale=3, min_width=320), gr.Tabs(selected="ask", elem_id="tabs"):
             with add(gr.Tab, {"label": "ask_tab"}, id="ask"):
@@ -153,15 +151,8 @@ def draw(words: Words) -> SimpleNamespace:
                 add(gr.Markdown, {"value": lambda lang: "### " + say("attention_head", lang)})
                 add(gr.Markdown, {"value": "attention_words"}, elem_classes="words")
                 with gr.Row():
-                    ui.left = _dropdown(words, "left", _geometry_choices},
-                        value="mrope",
-                        min_width=220,
-                        filterable=False,
-                        elem_id="left",
-                    )
-                    ui.right = add(
-                        gr.Dropdown,
-                        {"label": "right", "choices": _geometry_choices, own_geometry, "right")
+                    ui.left = _dropdown(words, "left", _geometry_choices, "mrope", "left")
+                    ui.right = _dropdown(words, "right", _geometry_choices, own_geometry, "right")
                 ui.attend = add(gr.Button, {"value": "attend"}, variant="primary", elem_id="attend")
                 with gr.Row():
                     ui.layer = _dropdown(words, "layer", _numbered("all_layers", model.LAYERS), -1, "layer")
