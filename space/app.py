@@ -47,12 +47,12 @@ def connect(demo: gr.Blocks, ui, words: Words) -> None:
     comparing = [ui.pictures, ui.question, ui.turns, *sliders, ui.max_new_tokens, ui.lang]
 
     # Ask. Enter in the ui.question sends it, wherever the visitor is.
-    gr.on([ui.question.submit, ui.ask.click], None, js=SHOW_ANSWER, **PRIVATE)
     asked = gr.on(
         [ui.question.submit, ui.ask.click],
         handlers.ask,
         [ui.pictures, ui.question, *asking_inputs],
         asking_outputs,
+        js=SHOW_ANSWER,
         **MODEL_LINE,
         **PRIVATE,
     )

@@ -76,7 +76,8 @@ def last_asked(turns, question):
     return asked[:-1], asked[-1][0]
 
 
-def messages_of(turns, lang):
+def messages_of(turns, lang, growing=None):
+    """The chat: every answer with the geometry that gave it, and below them a question whose answer still grows."""
     messages = []
     for turn in turns:
         note = f"\n\n<small>{html.escape(name_geometry(turn['geometry'], lang))}</small>"
@@ -84,6 +85,9 @@ def messages_of(turns, lang):
             {"role": "user", "content": turn["question"]},
             {"role": "assistant", "content": (turn["answer"] or say("no_answer", lang)) + note},
         ]
+    if growing:
+        messages += [{"role": "user", "content": growing["question"]}]
+        messages += [{"role": "assistant", "content": growing["answer"]}] if growing["answer"] else []
     return messages
 
 
@@ -129,18 +133,18 @@ def ask(gallery, question, turns, geometry, auto, radius, alpha, dff_rate, max_n
     """Streams the chat, the turns and the question box. What goes wrong is said in the chat, and no turn is kept."""
     settings = (geometry, *sliders_of(auto, radius, alpha, dff_rate))
     earlier = [(turn["question"], turn["answer"]) for turn in turns]
-    before = messages_of(turns, lang)
     try:
         answers = tasks.ask(paths_of(gallery), earlier, question, settings, max_new_tokens, temperature)
         turn = {"question": question.strip(), "answer": "", "geometry": geometry}
-        yield [*before, {"role": "user", "content": turn["question"]}], turns, ""
+        yield messages_of(turns, lang, turn), turns, ""
         with contextlib.closing(answers):
             for answer in answers:
                 turn = turn | {"answer": answer}
-                yield messages_of([*turns, turn], lang), [*turns, turn], gr.skip()
+                yield messages_of(turns, lang, turn), [*turns, turn], gr.skip()
         yield messages_of([*turns, turn], lang), [*turns, turn], gr.skip()
     except Exception as error:
-        yield [*before, {"role": "assistant", "content": sentence(error, lang)}], turns, gr.skip()
+        said = {"role": "assistant", "content": sentence(error, lang)}
+        yield [*messages_of(turns, lang), said], turns, gr.skip()
 
 
 def ask_again(gallery, turns, geometry, auto, radius, alpha, dff_rate, max_new_tokens, temperature, lang):

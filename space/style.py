@@ -90,9 +90,10 @@ SCRIPT = """() => {
 }"""
 PASTE = "async (_, lang) => [await window.pastePicture(), lang]"
 # The answer comes in the first tab, which on a narrow screen is below what the visitor sees.
-SHOW_ANSWER = """() => {
+SHOW_ANSWER = """(...inputs) => {
     document.querySelector("#tabs button[role=tab]").click();
     if (innerWidth < 768) document.querySelector("#tabs").scrollIntoView({ behavior: "smooth" });
+    return inputs;
 }"""
 READ_PAGE = """() => [
     document.body.classList.contains("dark"),
