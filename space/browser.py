@@ -101,7 +101,12 @@ def pick_example(page: Page, number: int) -> None:
 
 def open_tab(page: Page, tab: str) -> None:
     """Show a tab."""
-    page.locator("#tabs button[role=tab]").nth(TABS.index(tab)).click()
+    button = page.locator("#tabs button[role=tab]").nth(TABS.index(tab))
+    button.click()
+    wait_until_quiet(page)
+    if button.get_attribute("aria-selected") != "true":  # an update of the page came in between
+        button.click()
+    expect(button).to_have_attribute("aria-selected", "true")
     if tab == "see":
         for plot in ("mrope_plot", "circle_plot"):
             page.wait_for_function(f"() => document.querySelector('#{plot} .js-plotly-plot')?._fullData")

@@ -118,7 +118,7 @@ def draw(words: Words) -> SimpleNamespace:
             with add(gr.Accordion, {"label": "settings"}, open=False, elem_id="settings"):
                 ui.max_new_tokens = _slider(words, "max_new_tokens", 1, limits.MAX_NEW_TOKENS, 128, 1)
                 ui.temperature = _slider(words, "temperature", 0, limits.MAX_TEMPERATURE, 0, 0.1)
-        with gr.Column(scale=3, min_width=320), gr.Tabs(selected="ask", elem_id="tabs"):
+        with gr.Column(scale=3, min_width=320), gr.Tabs(elem_id="tabs"):
             with add(gr.Tab, {"label": "ask_tab"}, id="ask"):
                 ui.chat = add(
                     gr.Chatbot,
