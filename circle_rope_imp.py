@@ -132,6 +132,16 @@ def _frames_of(geometries):
     return frames
 
 
+@functools.lru_cache(maxsize=128)
+def _moves_of(geometries, grid_t, interval):
+    """How far each frame of a video moves, a float64 array `(geometries, 3, grid_t, 1)`, and how far the furthest."""
+    # float32 on purpose: Qwen2.5-VL was trained with long(f * interval) rounded that way.
+    times = (torch.arange(grid_t, dtype=torch.float32, device="cpu") * interval).long().double()
+    axes = torch.tensor([geometry.time_axis for geometry in geometries], dtype=torch.float64, device="cpu")
+    moves = axes[:, :, None] * times
+    return moves[..., None].numpy(), moves.amax(-1)
+
+
 def circle_index(
     grid_h: int,
     grid_w: int,
@@ -188,12 +198,9 @@ class VisionBlock(NamedTuple):
         points, largest, rows = frames(self.grid_h, self.grid_w)
         if self.grid_t == 1:
             return points, largest
-        # float32 on purpose: Qwen2.5-VL was trained with long(f * interval) rounded that way.
-        times = (torch.arange(self.grid_t, dtype=torch.float32, device="cpu") * self.interval).long().double()
-        axes = torch.tensor([geometry.time_axis for geometry in geometries], dtype=torch.float64, device="cpu")
-        moves = axes[:, :, None] * times
-        points = points[:, :, None] + moves[..., None].numpy()
-        return points.reshape(len(geometries), 3, -1), (rows + moves.amax(-1)).amax(-1).tolist()
+        moves, furthest = _moves_of(geometries, self.grid_t, self.interval)
+        points = points[:, :, None] + moves
+        return points.reshape(len(geometries), 3, -1), (rows + furthest).amax(-1).tolist()
 
 
 def find_blocks(
