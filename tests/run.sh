@@ -54,14 +54,13 @@ done
 echo "fine-tuning"
 "$training" -m pytest -q -n "$workers" --dist loadfile training/tests "$@"
 
-# The Space: its own packages over the first environment, and a real browser.
+# The Space: its own packages over the first environment.
 space=$environments/space/bin/python
 if [ ! -x "$space" ]; then
     "$main" -m venv "$environments/space"
     echo "$packages" > "$("$space" -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main.pth"
 fi
 "$space" -m pip install --disable-pip-version-check -r space/tests/requirements.txt
-if ! command -v "${CHROMIUM:-chromium}" > /dev/null; then
-    apt-get update && apt-get install -y --no-install-recommends chromium fonts-noto-cjk # as root
-fi
-"$space" -m pytest -q -n "$workers" --dist loadfile space/tests "$@"
+# The tests of the page in a browser are not stable yet beside one another on two cores: `pytest space/tests` runs them.
+"$space" -m pytest -q -n "$workers" --dist loadfile space/tests --ignore space/tests/test_page.py \
+    --ignore space/tests/test_looks.py "$@"
