@@ -604,14 +604,19 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
         return uncached
 
 
+def new_name(name: str) -> str:
+    """The name a tensor has in our classes, given its name in a checkpoint of either layout."""
+    for pattern, replacement in OLD_LAYOUT.items():
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
 def _rename_old_layout(model, state_dict, prefix, *args):
     """Hook of `load_state_dict`: tensors that are named by the older layout of the modules get their new names."""
     for name in [name for name in state_dict if name.startswith(prefix)]:
-        new_name = name[len(prefix) :]
-        for pattern, replacement in OLD_LAYOUT.items():
-            new_name = re.sub(pattern, replacement, new_name)
-        if prefix + new_name != name:
-            state_dict[prefix + new_name] = state_dict.pop(name)
+        renamed = prefix + new_name(name[len(prefix) :])
+        if renamed != name:
+            state_dict[renamed] = state_dict.pop(name)
 
 
 def _text_row(input_ids, attention_mask):

@@ -1,7 +1,6 @@
 """Turn a Qwen2.5-VL checkpoint into a Circle-RoPE one: same weights, a new config.json, and the code beside it."""
 
 import json
-import re
 import sys
 from collections import Counter
 from functools import partial
@@ -22,8 +21,8 @@ from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
     validate_circle_rope,
 )
 from modeling_qwen2_5_vl_circle_rope import (  # noqa: E402
-    OLD_LAYOUT,
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
+    new_name,
 )
 
 MODULES = (
@@ -143,13 +142,6 @@ def _check_dtypes(tensors, config, directory):
         raise ConversionError(
             f"{directory} holds {usual} tensors, but its config.json says {said}: correct one of them."
         )
-
-
-def new_name(name: str) -> str:
-    """The name a tensor has in our classes, given its name in a checkpoint of either layout."""
-    for pattern, replacement in OLD_LAYOUT.items():
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def plan_conversion(base: Path, block: dict) -> Plan:

@@ -19,11 +19,13 @@ from transformers import (
 )
 
 from configuration_qwen2_5_vl_circle_rope import AUTO_MAP, Qwen2_5_VLConfig_CircleRoPE_V2
-from conversion.convert import OLD_LAYOUT, convert, new_name
+from conversion.convert import convert
 from modeling_qwen2_5_vl_circle_rope import (
+    OLD_LAYOUT,
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
     Qwen2_5_VLModel_AGE_V2,
     Qwen2_5_VLModel_CircleRoPE_V2,
+    new_name,
 )
 from models import ROOT, AutoModelForVision, for_stock, make_config, make_stock, one_image
 
