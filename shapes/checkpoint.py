@@ -72,21 +72,25 @@ def _sentences():
     yield "How many shapes are there? 2 3 4"
 
 
-def _train_tokenizer() -> Tokenizer:
+def _train_tokenizer(sentences) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=480, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())
     )
-    tokenizer.train_from_iterator(_sentences(), trainer)
+    tokenizer.train_from_iterator(sentences, trainer)
     return tokenizer
 
 
-def save_processor(directory: Path) -> Qwen2_5_VLProcessor:
-    """Make the tokenizer and the processor and save them, in the files that an official checkpoint has."""
+def save_processor(directory: Path, sentences=None, **pixels) -> Qwen2_5_VLProcessor:
+    """Make the tokenizer and the processor and save them, in the files that an official checkpoint has.
+
+    `sentences` are what the tokenizer learns from, the task's own if not given; `pixels` are `patch_size`,
+    `min_pixels` and `max_pixels` of the image processor.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    trained = json.loads(_train_tokenizer().to_str())["model"]
+    trained = json.loads(_train_tokenizer(sentences or _sentences()).to_str())["model"]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in trained["merges"]]
     (directory / "vocab.json").write_text(json.dumps(trained["vocab"], ensure_ascii=False), encoding="utf-8")
     (directory / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
@@ -122,7 +126,7 @@ def save_processor(directory: Path) -> Qwen2_5_VLProcessor:
         + "\n"
     )
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    pixels = {"min_pixels": PICTURE_SIZE**2, "max_pixels": PICTURE_SIZE**2, "patch_size": PATCH_SIZE}
+    pixels = {"min_pixels": PICTURE_SIZE**2, "max_pixels": PICTURE_SIZE**2, "patch_size": PATCH_SIZE, **pixels}
     processor = Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**pixels),
         tokenizer=tokenizer,

@@ -66,11 +66,11 @@ def draw(scene: tuple[Thing, ...], rng: random.Random, size: int = 112) -> Image
         free = cell / 2 - reach
         x = (column + 0.5) * cell + rng.uniform(-free, free)
         y = (row + 0.5) * cell + rng.uniform(-free, free)
-        _draw_thing(pen, thing.shape, COLOURS[thing.colour], x, y, reach)
+        draw_thing(pen, thing.shape, COLOURS[thing.colour], x, y, reach)
     return picture.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def _draw_thing(pen, shape, fill, x, y, reach):
+def draw_thing(pen, shape, fill, x, y, reach):
     box = (x - reach, y - reach, x + reach, y + reach)
     if shape == "circle":
         pen.ellipse(box, fill=fill)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from branches import make_batch
 from checkpoint import model_config, save_processor
 from pictures import draw, make_questions, make_scene
 
@@ -29,54 +30,15 @@ MODULES = (
 )
 
 
-def make_batch(
-    model, processor, rng: random.Random, size: int, questions_per_picture: int, most_things: int, focus: str
-) -> dict:
-    """A batch of pictures, each with several questions that do not see one another; only answers are learned.
-
-    A picture's questions branch off behind it: each attends to the picture and itself, and takes the positions it
-    would have alone. In one conversation, earlier answers would give later ones away without a look at the picture.
-    """
-    prefixes, branches, pictures = [], [], []
+def draw_batch(rng: random.Random, size: int, questions_per_picture: int, most_things: int, focus: str) -> tuple:
+    """Pictures of `size` training scenes, and the questions about each; those that begin with `focus` come first."""
+    pictures, questions = [], []
     for _ in range(size):
         scene = make_scene(rng, held_out=False, fewest=min(2, most_things), most=most_things)
         pictures.append(draw(scene, rng))
-        questions = sorted(make_questions(scene, rng), key=lambda pair: not (focus and pair[0].startswith(focus)))
-        for question, answer in questions[:questions_per_picture]:
-            messages = [
-                {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]},
-                {"role": "assistant", "content": [{"type": "text", "text": answer}]},
-            ]
-            text = processor.apply_chat_template(messages, tokenize=False)
-            prefix, vision_end, branch = text.partition("<|vision_end|>")
-            prompt, opening, learned = branch.rpartition("<|im_start|>assistant\n")
-            branches.append([processor.tokenizer.encode(part) for part in (prompt + opening, learned)])
-        prefixes.append(prefix + vision_end)
-
-    batch = processor(text=prefixes, images=pictures, return_tensors="pt")
-    picture = {key: batch[key].to(model.device) for key in ("pixel_values", "image_grid_thw")}
-    prefix_ids = batch["input_ids"].to(model.device)
-    position_ids, rope_deltas = model.model.get_rope_index(prefix_ids, picture["image_grid_thw"])
-    length = prefix_ids.shape[1]
-    longest = max(len(prompt) + len(answer) for prompt, answer in branches)
-    input_ids = torch.full((len(branches), longest), processor.tokenizer.pad_token_id)
-    labels = torch.full_like(input_ids, -100)
-    for row, (prompt, answer) in enumerate(branches):
-        input_ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-        labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
-
-    in_branch = torch.arange(longest, device=model.device).repeat(questions_per_picture)
-    branch_positions = (rope_deltas.T[:, :, None] + length + in_branch).repeat_interleave(3, dim=0)
-    branch_of = torch.arange(questions_per_picture, device=model.device).repeat_interleave(longest)
-    branch_of = torch.cat([branch_of.new_full((length,), -1), branch_of])
-    sees = (branch_of[None, :] == -1) | (branch_of[None, :] == branch_of[:, None])
-    return {
-        **picture,
-        "input_ids": torch.cat([prefix_ids, input_ids.view(size, -1).to(model.device)], dim=1),
-        "labels": torch.cat([torch.full_like(prefix_ids, -100), labels.view(size, -1).to(model.device)], dim=1),
-        "position_ids": torch.cat([position_ids, branch_positions], dim=-1),
-        "attention_mask": sees.tril().expand(size, 1, -1, -1),
-    }
+        in_order = sorted(make_questions(scene, rng), key=lambda pair: not (focus and pair[0].startswith(focus)))
+        questions.append(in_order[:questions_per_picture])
+    return pictures, questions
 
 
 def main():
@@ -119,8 +81,8 @@ def main():
     for step in range(1, args.steps + 1):
         # Pictures of two things first: what belongs to which is learned soonest there.
         most_things = 4 if args.start_from else min(4, 2 + 7 * step // args.steps)
-        batch = make_batch(model, processor, rng, args.batch_size, args.questions, most_things, args.focus)
-        loss = model(**batch).loss
+        drawn = draw_batch(rng, args.batch_size, args.questions, most_things, args.focus)
+        loss = model(**make_batch(model, processor, *drawn)).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

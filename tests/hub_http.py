@@ -38,7 +38,12 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         account, role = self.server.roles.get(token, (None, None))
-        request = Request(self.command, parts.path, parse_qs(parts.query), self._read(), account, role)
+        try:
+            body = self._read()
+        except EOFError:  # the client went away: no request has come
+            self.close_connection = True
+            return
+        request = Request(self.command, parts.path, parse_qs(parts.query), body, account, role)
         hub = self.server
         hub.log.append((request.method, request.path, len(request.body)))
         try:
@@ -62,13 +67,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def _read(self):
         if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            return self._read_exactly(int(self.headers.get("Content-Length") or 0))
         body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
+        while size := int(self.rfile.readline() or "-1", 16):
+            body += self._read_exactly(size)
             self.rfile.readline()
         self.rfile.readline()
         return body
+
+    def _read_exactly(self, size):
+        data = self.rfile.read(size) if size >= 0 else b""
+        if len(data) != size:
+            raise EOFError
+        return data
 
     def _send(self, answer):
         content, headers = answer if isinstance(answer, tuple) else (answer, {})

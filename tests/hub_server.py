@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from urllib.parse import unquote
@@ -59,6 +60,20 @@ class Hub(ThreadingHTTPServer):
         self.parts: dict[tuple[str, int], bytes] = {}
         self.log: list[tuple[str, str, int]] = []
         self.fault = lambda request: None
+        self.connections = set()
+
+    def process_request(self, request, client_address):
+        self.connections.add(client_address)
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request, client_address):
+        super().process_request_thread(request, client_address)
+        self.connections.discard(client_address)
+
+    def wait_for_clients_to_leave(self):
+        """Until what clients that are gone had sent is dealt with: nothing of it is stored or logged later."""
+        while self.connections:
+            time.sleep(0.01)
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, daemon=True).start()

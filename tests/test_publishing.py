@@ -153,6 +153,7 @@ def test_an_interrupted_upload_goes_on_where_it_was(hub, push, sharded, tmp_path
     assert process.returncode == 130 and "interrupted" in errors and str(kept) in errors
     assert (kept / "config.json").is_file() and set(hub.repos[NAME].files()) == {".gitattributes"}
 
+    hub.wait_for_clients_to_leave()
     arrived = set(hub.blobs)
     assert 0 < len(arrived) < 5
     hub.fault, hub.log[:] = lambda request: None, []
