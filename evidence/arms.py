@@ -3,12 +3,14 @@
 Everything that a result depends on stands here, so that results made under another recipe can be told apart.
 """
 
-from dataclasses import asdict, dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from task import Board
 
 LAYERS = 4
-SEEDS = (0, 1, 2)
 MROPE = ["mrope"] * LAYERS
 
 # Name of an arm: its `circle_rope` block. What a block does not say is the published default: radius 10, alpha 0.5.
@@ -63,6 +65,7 @@ class Scale:
     tower_steps: int = 300
     curve_pictures: int = 64
     test_pictures: int = 128
+    seeds: tuple[int, ...] = (0, 1, 2)
 
     @property
     def cell_tokens(self) -> int:
@@ -92,10 +95,27 @@ SCALES = {
         patch_size=4,
         steps=300,
         switch_steps=150,
-        arms=("mrope", "circle", "strategy_4", "circle_r1"),
+        arms=("mrope", "circle", "strategy_2", "strategy_4", "circle_r1"),
         switches=("stay", "circle"),
         hidden=128,
     ),
+}
+
+
+# Every step of the study within a minute, to see that it works; what it finds means nothing.
+QUICK = {
+    "small": replace(
+        SCALES["small"],
+        steps=2,
+        switch_steps=2,
+        tower_steps=2,
+        batch=2,
+        curve_pictures=16,
+        test_pictures=16,
+        arms=("mrope", "strategy_4"),
+        switches=("stay", "circle_by_layer"),
+        seeds=(0,),
+    )
 }
 
 
@@ -113,11 +133,6 @@ class Run:
         return "/".join([self.scale, *(["switch"] if self.switch else []), self.arm, str(self.seed)])
 
     @property
-    def weights(self) -> str:
-        """The file of the weights it ends with."""
-        return f"{self.name.replace('/', '-')}.safetensors"
-
-    @property
     def block(self) -> dict:
         return SWITCHES[self.arm][0] if self.switch else ARMS[self.arm]
 
@@ -127,12 +142,12 @@ class Run:
         return Run(self.scale, "mrope", self.seed) if self.switch else None
 
 
-def make_runs(scales: dict[str, Scale], seeds: tuple[int, ...] = SEEDS) -> list[Run]:
-    """All runs of the study, seed by seed; a run may start from another one."""
+def make_runs(scales: dict[str, Scale]) -> list[Run]:
+    """All runs of the study; a run may start from another one."""
     return [
         Run(scale, arm, seed, switch)
-        for seed in seeds
         for scale, what in scales.items()
+        for seed in what.seeds
         for switch, arms in ((False, what.arms), (True, what.switches))
         for arm in arms
     ]
@@ -141,7 +156,7 @@ def make_runs(scales: dict[str, Scale], seeds: tuple[int, ...] = SEEDS) -> list[
 def recipe(run: Run, scales: dict[str, Scale]) -> dict:
     """What the run's result depends on beside its seed; two results may be compared if they agree here."""
     what = asdict(scales[run.scale])
-    del what["arms"], what["switches"]
+    del what["arms"], what["switches"], what["seeds"]
     anneals = SWITCHES[run.arm][1] if run.switch else None
     tests = {name: [list(board) for board in boards] for name, boards in TESTS.items()}
     return {
@@ -151,3 +166,14 @@ def recipe(run: Run, scales: dict[str, Scale]) -> dict:
         "anneals": anneals,
         "tests": tests,
     }
+
+
+def weights_path(run: Run, scales: dict[str, Scale], work: Path) -> Path:
+    """Where the weights are that the run ends with, in a folder for weights of this recipe alone."""
+    return work_folder(run, scales, work) / f"{run.name.replace('/', '-')}.safetensors"
+
+
+def work_folder(run: Run, scales: dict[str, Scale], work: Path) -> Path:
+    """The folder within `work` for what the runs of the same recipe share, whatever their block."""
+    shared = recipe(Run(run.scale, "mrope", run.seed), scales)
+    return work / hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:12]

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
-from arms import SCALES, Run, make_runs
+from arms import QUICK, SCALES, Run, make_runs, weights_path
 from records import RESULTS, EvidenceError, read_records
 
 HERE = Path(__file__).resolve().parent
@@ -28,18 +28,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each (default: 2)")
     parser.add_argument("--output", type=Path, default=RESULTS, help=f"results file (default: {RESULTS.name})")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of weights (default: .cache/evidence)")
+    parser.add_argument("--quick", action="store_true", help="few runs of few steps, to see that it works")
     parser.add_argument("--list", action="store_true", help="print the runs and what is done, and train nothing")
     given = parser.parse_args(arguments)
     if given.jobs < 1:
         parser.error(f"--jobs {given.jobs} is not possible: give 1 or more.")
+    given.scales = QUICK if given.quick else SCALES
     return given
 
 
 def main() -> int:
     given = parse_arguments()
     try:
-        records = read_records(given.output, SCALES)
-        runs = [run for run in make_runs(SCALES) if given.only in run.name]
+        records = read_records(given.output, given.scales)
+        runs = [run for run in make_runs(given.scales) if given.only in run.name]
         if not runs:
             raise EvidenceError(f"--only {given.only} fits no run: --list prints their names.")
         if given.list:
@@ -63,11 +65,11 @@ def study(runs: list[Run], records: dict[str, dict], given: argparse.Namespace) 
     open_runs = [run for run in runs if run.name not in records]
     # A switch needs the weights of another run, which are not part of the results.
     needed = {run.starts_from for run in open_runs if run.starts_from} - set(open_runs)
-    needed = [run for run in sorted(needed, key=str) if not (given.work / run.weights).exists()]
+    needed = [run for run in sorted(needed, key=str) if not weights_path(run, given.scales, given.work).exists()]
     from_scratch = [run for run in (*needed, *open_runs) if not run.starts_from]
     for batch in (from_scratch, [run for run in open_runs if run.starts_from]):
         with ThreadPoolExecutor(given.jobs) as pool:
-            runs_of = {pool.submit(make, run, given.work): run for run in batch}
+            runs_of = {pool.submit(make, run, given): run for run in batch}
             try:
                 for future in as_completed(runs_of):
                     record = future.result()
@@ -79,7 +81,7 @@ def study(runs: list[Run], records: dict[str, dict], given: argparse.Namespace) 
                 raise
 
 
-def make(run: Run, work: Path) -> str:
+def make(run: Run, given: argparse.Namespace) -> str:
     """Make one run in a process of its own and return its record, a JSON line.
 
     Raises:
@@ -88,7 +90,8 @@ def make(run: Run, work: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "record.json"
         command = [sys.executable, str(HERE / "train.py"), json.dumps(asdict(run))]
-        done = subprocess.run([*command, "--work", str(work), "--output", str(output)])
+        command += ["--work", str(given.work), "--output", str(output), *(["--quick"] if given.quick else [])]
+        done = subprocess.run(command)
         if done.returncode or not output.exists():
             raise EvidenceError(
                 f"the run {run.name} failed with exit code {done.returncode}: see what it printed above."

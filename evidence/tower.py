@@ -24,7 +24,7 @@ FEATURE_SCALE = 0.1
 
 def prepare(model, processor, scale, work: Path) -> None:
     """Give the model the scale's frozen tower, from `work` where it has been trained before."""
-    path = work / f"tower-{scale.patch_size}.safetensors"
+    path = work / "tower.safetensors"
     tower = model.model.visual
     if not path.exists():
         _train(tower, processor, scale)

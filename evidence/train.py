@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import random
+import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -24,7 +25,7 @@ import paths  # noqa: F401
 import task
 import tower
 from anneal import CircleRopeAnnealing
-from arms import LAYERS, SCALES, SWITCHES, TESTS, TRAINED_ON, Run, recipe
+from arms import LAYERS, QUICK, SCALES, SWITCHES, TESTS, TRAINED_ON, Run, recipe, weights_path, work_folder
 from branches import make_batch
 from checkpoint import model_config, save_processor
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
@@ -33,13 +34,9 @@ from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_C
 
 def make_model(scale, block: dict, seed: int, work: Path):
     """The scale's model under a block, with random weights by the seed and the frozen tower; and its processor."""
-    processor = save_processor(
-        work / f"processor-{os.getpid()}",
-        list(task.sentences()),
-        patch_size=scale.patch_size,
-        min_pixels=1,
-        max_pixels=10**6,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        pixels = {"patch_size": scale.patch_size, "min_pixels": 1, "max_pixels": 10**6}
+        processor = save_processor(Path(folder), list(task.sentences()), **pixels)
     dimensions = model_config(processor, block)
     dimensions["text_config"].update(
         hidden_size=scale.hidden,
@@ -120,13 +117,15 @@ def train(run: Run, work: Path, scales=SCALES) -> dict:
     """Train and test; the weights stay in `work`. Returns the run's record, which `study.py` writes down."""
     scale = scales[run.scale]
     began = time.monotonic()
-    model, processor = make_model(scale, run.block, run.seed, work)
+    folder = work_folder(run, scales, work)
+    folder.mkdir(parents=True, exist_ok=True)
+    model, processor = make_model(scale, run.block, run.seed, folder)
     steps = scale.switch_steps if run.switch else scale.steps
     key = SWITCHES[run.arm][1] if run.switch else None
     annealing = CircleRopeAnnealing(key, steps=0.5) if key else None
     state = transformers.TrainerState(max_steps=steps)
     if run.starts_from:
-        load_model(model, work / run.starts_from.weights)
+        load_model(model, weights_path(run.starts_from, scales, work))
     if annealing:
         annealing.on_train_begin(None, state, None, model=model)
 
@@ -171,7 +170,7 @@ def train(run: Run, work: Path, scales=SCALES) -> dict:
         name: evaluate(model, processor, boards, scale.test_pictures, scale.questions, 10**6 + 1)
         for name, boards in TESTS.items()
     }
-    save_model(model, str(work / run.weights))
+    save_model(model, str(weights_path(run, scales, work)))
     return {
         "run": run.name,
         **asdict(run),
@@ -191,9 +190,9 @@ def main():
     parser.add_argument("run", type=lambda text: Run(**json.loads(text)), help="the run, as JSON")
     parser.add_argument("--work", type=Path, required=True, help="folder of the tower and of the weights")
     parser.add_argument("--output", type=Path, required=True, help="file that the record is written to")
+    parser.add_argument("--quick", action="store_true", help="a few steps only, to see that it works")
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    record = train(args.run, args.work)
+    record = train(args.run, args.work, QUICK if args.quick else SCALES)
     args.output.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
