@@ -8,7 +8,7 @@ from arms import Run, make_runs, recipe
 RESULTS = Path(__file__).resolve().parent / "results" / "study.jsonl"
 
 
-class EvidenceError(Exception):
+class EvidenceError(ValueError):
     """A mistake of the user's, in one sentence."""
 
 

@@ -4,7 +4,6 @@ python evidence/report.py
 """
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
@@ -32,14 +31,14 @@ def main() -> int:
     parser.add_argument("--figures", type=Path, default=HERE / "figures", help="folder of the figures")
     given = parser.parse_args()
     try:
-        records, geometry = read_study(given.study), read_geometry(given.geometry)
+        records, geometry = read_study(given.study), geometry_report.load_results(given.geometry)
         text = given.report.read_text(encoding="utf-8")
         filled = fill(text, {**geometry_report.tables(geometry), **study_report.tables(records, SCALES)}, given.report)
         given.figures.mkdir(parents=True, exist_ok=True)
         geometry_report.draw(geometry, given.figures)
         study_report.draw(records, SCALES, given.figures)
         given.report.write_text(filled, encoding="utf-8")
-    except (EvidenceError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"written: {given.report} and the figures in {given.figures}")
@@ -60,21 +59,6 @@ def read_study(path: Path) -> dict[str, dict]:
             "finish it with python evidence/study.py."
         )
     return records
-
-
-def read_geometry(path: Path) -> dict:
-    """The numbers of the geometry command.
-
-    Raises:
-        EvidenceError: there is no such file, or it is no JSON object.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EvidenceError(f"{path} is not there: make it with python evidence/geometry.py.") from None
-    except ValueError:
-        raise EvidenceError(f"{path} is not complete: make it anew with python evidence/geometry.py.") from None
-    return found
 
 
 def fill(text: str, tables: dict[str, str], path: Path) -> str:

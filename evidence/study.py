@@ -24,7 +24,9 @@ WORK = HERE.parent / ".cache" / "evidence"
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="only runs whose name contains this, such as real/ or /switch/")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="PART", help="only runs whose name contains one of these, as real/"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each (default: 2)")
     parser.add_argument("--output", type=Path, default=RESULTS, help=f"results file (default: {RESULTS.name})")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of weights (default: .cache/evidence)")
@@ -41,9 +43,9 @@ def main() -> int:
     given = parse_arguments()
     try:
         records = read_records(given.output, given.scales)
-        runs = [run for run in make_runs(given.scales) if given.only in run.name]
+        runs = [run for run in make_runs(given.scales) if any(part in run.name for part in given.only)]
         if not runs:
-            raise EvidenceError(f"--only {given.only} fits no run: --list prints their names.")
+            raise EvidenceError(f"--only {' '.join(given.only)} fits no run: --list prints their names.")
         if given.list:
             for run in runs:
                 print(f"{'done' if run.name in records else 'open'}  {run.name}")
