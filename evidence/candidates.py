@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from layouts import CircleGeometry
+from layouts import CircleGeometry, MRopeGeometry
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,18 @@ class TiltedGeometry(CircleGeometry):
 
 
 CANDIDATES = {
+    "M-RoPE": MRopeGeometry(),
     **{f"ring, R {radius}": CircleGeometry(radius=radius) for radius in (0.5, 1, 2, 5, 10, "auto")},
     **{
-        f"arc of {width} degrees at t {at}, R 10": ArcGeometry(radius=10, width=width, at=at)
-        for at in ("extreme", "zero")
-        for width in (30, 60, 120)
+        f"arc of {width} degrees at t {at}, R {radius}": ArcGeometry(radius=radius, width=width, at=at)
+        for at, radius, width in (
+            *(("extreme", 10, width) for width in (30, 60, 120)),
+            ("extreme", 20, 30),
+            ("extreme", 40, 15),
+            *(("zero", 10, width) for width in (30, 60, 120)),
+        )
     },
     **{f"ring, R 10, t times {scale}": TiltedGeometry(radius=10, t_scale=scale) for scale in (0.5, 0.25, 0.1, 0)},
-    **{f"ring, R {radius}, t times 0": TiltedGeometry(radius=radius, t_scale=0) for radius in (1,)},
+    "ring, R 1, t times 0": TiltedGeometry(radius=1, t_scale=0),
     **{f"ring, R 10, dff {rate}": CircleGeometry(radius=10, dff_rate=rate) for rate in (0.1, 0.5, 0.9)},
 }

@@ -3,8 +3,7 @@
 import matplotlib.pyplot as plt
 import torch
 
-from circle_rope_imp import per_token_distance
-from layouts import CircleGeometry, MRopeGeometry, VisionBlock, sequence_index
+from layouts import CircleGeometry, MRopeGeometry, VisionBlock, per_token_distance, sequence_index
 
 TEXT, HEIGHT, WIDTH = 4, 5, 5
 PANELS = {"M-RoPE": MRopeGeometry(), "Circle-RoPE": CircleGeometry(radius=5, alpha=0.5)}

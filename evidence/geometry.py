@@ -9,10 +9,11 @@ import argparse
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from grids import parse_grid
 
 HERE = Path(__file__).resolve().parent
 SQUARES = ("2x2", "3x3", "4x4", "6x6", "8x8", "12x12", "16x16", "24x24", "36x36", "48x48", "64x64")
@@ -23,43 +24,20 @@ CHECKPOINT_DISTANCES = (0, 64, 1024)
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default=str(HERE.parent / "tiny"), metavar="DIR_OR_ID", help="default: tiny")
-    parser.add_argument(
-        "--output", type=Path, default=HERE / "results", help="folder of geometry.json and geometry.md"
-    )
-    parser.add_argument(
-        "--figures", type=Path, help="folder of the figures (default: evidence/figures, or OUTPUT/figures)"
-    )
-    parser.add_argument(
-        "--grids", nargs="+", default=[*SQUARES, *OBLONGS], metavar="HxW", help="merged grids, rows first"
-    )
-    parser.add_argument("--draws", type=int, default=1024, help="random pairs of q and k (default: 1024)")
-    parser.add_argument("--pictures", type=int, default=8, help="read by the checkpoint (default: 8)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--redraw", action="store_true", help="make the tables and figures from an existing geometry.json"
-    )
+    add = parser.add_argument
+    add("--checkpoint", default=str(HERE.parent / "tiny"), metavar="DIR_OR_ID", help="whose q and k to take: tiny")
+    add("--output", type=Path, default=HERE / "results", help="folder of geometry.json and geometry.md")
+    add("--figures", type=Path, help="folder of the figures: evidence/figures, or OUTPUT/figures for another output")
+    add("--grids", nargs="+", default=[*SQUARES, *OBLONGS], metavar="HxW", help="merged grids, rows first")
+    add("--draws", type=int, default=1024, help="random pairs of q and k: 1024")
+    add("--pictures", type=int, default=8, help="how many the checkpoint reads: 8")
+    add("--seed", type=int, default=0, help="of the random pairs and of the pictures: 0")
+    add("--redraw", action="store_true", help="make the tables and figures anew from geometry.json")
     given = parser.parse_args()
     if given.figures is None:
         is_default = given.output.resolve() == HERE / "results"
         given.figures = HERE / "figures" if is_default else given.output / "figures"
     return given
-
-
-def parse_grid(text: str) -> tuple[int, int]:
-    """Rows and columns of a grid that is written as 16x16.
-
-    Raises:
-        ValueError: anything else, or a grid of one token.
-    """
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
-        raise ValueError(f"--grids {text} is not a grid: give rows x columns, such as 16x16.")
-    from spread import check_tokens
-
-    grid = int(sides[0]), int(sides[1])
-    check_tokens(grid[0] * grid[1])
-    return grid
 
 
 def main():
@@ -79,7 +57,7 @@ def main():
         geometry_report.draw(results, given.figures)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {' '.join(str(error).split())}") from None
-    print(f"written to {given.output}/geometry.json and geometry.md, and {given.figures}/")
+    print(f"tables in {given.output}/geometry.md, numbers in geometry.json, figures in {given.figures}/")
 
 
 def measure_all(given: argparse.Namespace) -> dict:
@@ -110,7 +88,7 @@ def measure_all(given: argparse.Namespace) -> dict:
     rows = []
     for series in measurements.all_series(grids, given.draws, given.seed):
         rows += series
-        print(f"{len(rows)} rows, {time.monotonic() - started:.0f} s", flush=True)
+        print(f"{series[0]['series']}: {len(series)} rows, {time.monotonic() - started:.0f} s", flush=True)
     is_own = Path(given.checkpoint).resolve() == HERE.parent / "tiny"
     about = {
         "seed": given.seed,
@@ -144,5 +122,4 @@ def write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE))
     main()

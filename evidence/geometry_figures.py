@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 
 import cone
 from geometry_report import grid_name, own_grid, rows_of
+from measurements import ROPES
 
 STYLE = {
     "flattened": ("tab:gray", "-"),
@@ -20,6 +21,7 @@ STYLE = {
     "circle R 10": ("#a50f15", "-"),
     "circle R auto": ("tab:purple", "-"),
     "circle R 10, dff 0.1": ("#a50f15", "--"),
+    "AGE strategy_4": ("tab:blue", "-"),
 }
 SECTION_COLOURS = {"t": "tab:red", "h": "tab:blue", "w": "tab:cyan"}
 RC = {
@@ -29,6 +31,7 @@ RC = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "0.9",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -92,40 +95,22 @@ def _by_grid(results):
         axes.xaxis.set_major_formatter(lambda side, _: f"{side:.0f}")
         axes.minorticks_off()
         axes.set_xlabel("side of a square grid, in merged tokens")
-    return _finish(figure, left)
+    return _finish(figure, left, columns=5)
 
 
 def _by_option(results):
     figure, panels = _panels(3, width=3.7)
-    for axes, series, title in zip(
-        panels, ("radius", "alpha", "dff"), ("radius", "alpha, at R 10", "dff_rate, at R 10")
-    ):
+    options = {"radius": "radius", "alpha": "alpha, at R 10", "dff": "dff_rate, at R 10"}
+    for axes, (series, title) in zip(panels, options.items()):
         rows = [row for row in rows_of(results, series) if not isinstance(row["x"], str)]
         for grid, style in zip(dict.fromkeys(tuple(row["grid"]) for row in rows), ("-", "--")):
             own = [row for row in rows if tuple(row["grid"]) == grid]
             x, name = [row["x"] for row in own], grid_name(grid)
-            axes.plot(
-                x,
-                [row["spread"] for row in own],
-                style,
-                color="#a50f15",
-                marker="o",
-                markersize=3,
-                label=f"circle, spread {name}",
-            )
-            axes.plot(
-                x,
-                [row["ptd"] for row in own],
-                style,
-                color="tab:blue",
-                marker="s",
-                markersize=3,
-                label=f"circle, PTD {name}",
-            )
-            mrope = rows_of(results, "sections", layout="M-RoPE", grid=list(grid))[0]
-            axes.axhline(
-                mrope["spread"], color="tab:green", linestyle=style, linewidth=1, label=f"M-RoPE, spread {name}"
-            )
+            mrope = rows_of(results, "sections", layout="M-RoPE", grid=list(grid))[0]["spread"]
+            for key, colour, label in (("spread", "#a50f15", "spread"), ("ptd", "tab:blue", "PTD")):
+                y = [row[key] for row in own]
+                axes.plot(x, y, style, color=colour, marker="o", markersize=3, label=f"circle, {label} {name}")
+            axes.axhline(mrope, color="tab:green", linestyle=style, linewidth=1, label=f"M-RoPE, spread {name}")
         axes.set(xlabel=title, ylim=(-0.03, 0.75))
     panels[0].set_ylabel("logits; PTD in index units")
     return _finish(figure, panels[0], columns=3, below=0.2)
@@ -137,10 +122,10 @@ def _by_frequency(results):
     for axes, layout in zip(panels, layouts):
         row = rows_of(results, "sections", layout=layout)[-1]
         pairs = row["pairs"]
+        sections = [name for name, count in zip("thw", ROPES[row["rope"]]["mrope_section"]) for _ in range(count)]
         # Each pair's part of the variance can be 1 / number of pairs at most.
-        for number, value in enumerate(pairs):
-            section = "t" if number < 16 else "h" if number < 40 else "w"
-            axes.bar(number, value * len(pairs), width=1, color=SECTION_COLOURS[section])
+        heights = [value * len(pairs) for value in pairs]
+        axes.bar(range(len(pairs)), heights, width=1, color=[SECTION_COLOURS[name] for name in sections])
         shares = row["share"] or (0, 0, 0)
         words = ", ".join(f"{name} {share:.0%}" for name, share in zip("thw", shares))
         axes.set(
@@ -183,8 +168,8 @@ def _by_distance(results):
         axes.set_xscale("symlog", linthresh=16)
         axes.set_xticks([0, 16, 64, 256, 1024, 4096], [0, 16, 64, 256, 1024, 4096], fontsize=7)
         axes.minorticks_off()
-        axes.set_xlabel("text tokens in between")
-    return _finish(figure, panels[0], columns=5, below=0.1)
+        axes.set(xlabel="text tokens in between", xlim=(-2, 6000))
+    return _finish(figure, panels[0], columns=6, below=0.1)
 
 
 def _by_layer(results):
@@ -207,33 +192,28 @@ def _by_layer(results):
 
 
 def _candidates(results):
+    """Lower spread against tokens that are harder to tell apart; filled where the Per-Token Distance is 0."""
     figure, panels = _panels(2, height=4.2)
     families = {
-        "ring, R": ("o", "#a50f15"),
-        "arc": ("^", "tab:blue"),
-        "t times": ("s", "tab:gray"),
-        "dff": ("D", "tab:purple"),
-    }
-    names = {
-        "ring, R": "ring by radius",
-        "arc": "arc of R 10",
-        "t times": "ring with a smaller t",
-        "dff": "ring, R 10, with dff",
+        "M-RoPE": ("*", "tab:green", "M-RoPE"),
+        "t times": ("s", "0.4", "ring with a smaller t"),
+        "dff": ("D", "tab:purple", "ring with dff"),
+        "extreme": ("^", "tab:blue", "arc where t is extreme"),
+        "zero": ("v", "tab:orange", "arc where t is 0"),
+        "ring, R": ("o", "#a50f15", "ring by radius"),
     }
     grids = list(dict.fromkeys(tuple(row["grid"]) for row in rows_of(results, "candidate")))
     for axes, grid in zip(panels, grids):
         for row in rows_of(results, "candidate", grid=list(grid)):
-            family = next(key for key in ("t times", "dff", "arc", "ring, R") if key in row["layout"])
-            marker, colour = families[family]
-            axes.plot(row["ptd"], row["spread"], marker, color=colour, markersize=5, label=names[family])
-        mrope = rows_of(results, "sections", layout="M-RoPE", grid=list(grid))[0]
-        axes.plot(mrope["ptd"], mrope["spread"], "*", color="tab:green", markersize=10, label="M-RoPE")
-        axes.set(title=grid_name(grid), xlabel="per-token distance", ylim=(0, None))
-        axes.set_xscale("symlog", linthresh=0.1)
-        axes.set_xlim(left=-0.02)
+            marker, colour, label = next(family for key, family in families.items() if key in row["layout"])
+            fill = colour if row["ptd"] < 1e-3 else "white"
+            style = {"color": colour, "markerfacecolor": fill, "markersize": 6, "linestyle": ""}
+            axes.plot(row["adjacent"], row["spread"], marker, label=label, **style)
+        axes.set(title=f"{grid_name(grid)} (filled: PTD 0)", xlabel="neighbours apart, in logits")
+        axes.set(xscale="log", yscale="log")
     panels[0].set_ylabel("logit spread")
     handles, labels = panels[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles))
-    figure.legend(unique.values(), unique, loc="lower center", ncols=5)
+    figure.legend(unique.values(), unique, loc="lower center", ncols=6, columnspacing=1, handletextpad=0.2)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     return figure

@@ -99,11 +99,13 @@ def _grids(rows):
 
 
 def _number(value):
-    """Three significant digits, and 0 for what is rounding alone."""
+    """Two or three significant digits, and 0 for what is rounding alone."""
     if value is None:
         return ""
-    if abs(value) < 5e-4:
+    if abs(value) < 5e-6:
         return "0"
+    if abs(value) < 0.01:
+        return f"{value:.1g}"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
 
 
@@ -177,26 +179,22 @@ def _by_distance(results):
 
 
 def _age(results):
-    rows = rows_of(results, "age")
-    lines = {}
-    for row in rows:
-        lines.setdefault((row["layout"], row["circle_layers"]), []).extend(
-            [_number(row["spread"]), _number(row["ptd"])]
-        )
-    titles = ["strategy", "circle layers"]
-    for grid in _grids(rows):
-        titles += [f"spread {grid_name(grid)}", f"PTD {grid_name(grid)}"]
-    return _table(titles, [[*name, *cells] for name, cells in lines.items()])
+    return _columns(results, "age", "strategy", {"spread": "spread", "PTD": "ptd"})
 
 
 def _candidates(results):
-    rows = rows_of(results, "candidate")
-    titles, lines = ["layout"], {}
+    columns = {"PTD": "ptd", "spread": "spread", "neighbours apart": "adjacent", "most alike": "nearest"}
+    return _columns(results, "candidate", "layout", columns)
+
+
+def _columns(results, series, title, columns):
+    """A line for every layout, and the given columns for every grid."""
+    rows = rows_of(results, series)
+    titles, lines = [title], {}
     for grid in _grids(rows):
-        titles += [f"{title} {grid_name(grid)}" for title in ("PTD", "spread", "neighbours apart")]
-    for row in rows:
-        cells = [_number(row["ptd"]), _number(row["spread"]), f"{row['adjacent']:.2g}"]
-        lines.setdefault(row["layout"], []).extend(cells)
+        titles += [f"{column} {grid_name(grid)}" for column in columns]
+        for row in rows_of(results, series, grid=list(grid)):
+            lines.setdefault(row["layout"], []).extend(_number(row[key]) for key in columns.values())
     return _table(titles, [[layout, *cells] for layout, cells in lines.items()])
 
 

@@ -12,7 +12,28 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from circle_rope_imp import CircleGeometry, MRopeGeometry, VisionBlock, sequence_index  # noqa: E402
+from circle_rope_imp import (  # noqa: E402
+    CircleGeometry,
+    MRopeGeometry,
+    VisionBlock,
+    per_token_distance,
+    sequence_index,
+)
+from configuration_qwen2_5_vl_circle_rope import STRATEGIES, age_schedule  # noqa: E402
+
+# What the other files here take from the model's own modules, by way of this one, which knows where they are.
+__all__ = [
+    "MAIN",
+    "ROOT",
+    "STRATEGIES",
+    "CircleGeometry",
+    "MRopeGeometry",
+    "VisionBlock",
+    "age_schedule",
+    "per_token_distance",
+    "place",
+    "sequence_index",
+]
 
 
 @dataclass(frozen=True)

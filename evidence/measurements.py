@@ -2,15 +2,13 @@
 
 A row has `series`, `rope` (whose frequencies: "Qwen2.5-VL" or "small"), `layout`, `grid` (rows, columns), `spread`
 (logit spread), `rms` (the root of the exact mean variance), `share` (the parts of that variance that come from the
-t, h and w sections, or None where there is none) and `ptd` (Per-Token Distance); and `x`, the value that a series varies.
+t, h and w sections, or None where there is none) and `ptd` (Per-Token Distance); and `x`, what a series varies.
 """
 
 from collections.abc import Iterator
 
 from candidates import CANDIDATES
-from circle_rope_imp import per_token_distance
-from configuration_qwen2_5_vl_circle_rope import STRATEGIES, age_schedule
-from layouts import MAIN, CircleGeometry, MRopeGeometry, place
+from layouts import MAIN, STRATEGIES, CircleGeometry, MRopeGeometry, age_schedule, per_token_distance, place
 from spread import SECTIONS, Rope, expected_variance, logit_differences, logit_spread
 
 REFERENCE = ((16, 16), (36, 36))
@@ -19,8 +17,11 @@ ALPHAS = (0, 0.25, 0.5, 0.75, 1)
 DFF_RATES = (0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1)
 DISTANCES = (0, 16, 64, 256, 1024, 4096)
 TEXT_TOKENS = 64
-FROM_AFAR = ("flattened", "shared index", "M-RoPE", "circle R 10", "circle R 10, dff 0.1")
-AGE_LAYERS = 36  # of the 3B
+FROM_AFAR = ("flattened", "shared index", "M-RoPE", "circle R 10", "circle R 10, dff 0.1", "AGE strategy_4")
+
+# The geometry of each of the 3B's layers under every strategy, with the published ring.
+_GEOMETRIES = {"circle": CircleGeometry(), "mrope": MRopeGeometry()}
+AGE = {name: tuple(_GEOMETRIES[own] for own in age_schedule(name, 36)) for name in STRATEGIES}
 
 ROPES = {
     "Qwen2.5-VL": {"head_dim": 128, "theta": 1e6, "mrope_section": (16, 24, 24)},
@@ -40,7 +41,8 @@ def all_series(grids: list[tuple[int, int]], draws: int, seed: int) -> Iterator[
     large = Measure("Qwen2.5-VL", draws, seed)
     small = Measure("small", draws, seed)
     radii = {radius: CircleGeometry(radius=radius) for radius in RADII}
-    yield [large("grid", layout, geometry, grid) for grid in grids for layout, geometry in MAIN.items()]
+    with_age = {**MAIN, "AGE strategy_4": AGE["strategy_4"]}
+    yield [large("grid", layout, geometry, grid) for grid in grids for layout, geometry in with_age.items()]
     knobs = {
         "radius": radii,
         "alpha": {alpha: CircleGeometry(alpha=alpha) for alpha in ALPHAS},
@@ -49,13 +51,13 @@ def all_series(grids: list[tuple[int, int]], draws: int, seed: int) -> Iterator[
     for series, values in knobs.items():
         yield [large(series, "circle", geometry, grid, x=x) for grid in REFERENCE for x, geometry in values.items()]
     yield [
-        large("distance", layout, MAIN[layout], grid, behind, x=behind)
+        large("distance", layout, with_age[layout], grid, behind, x=behind)
         for grid in REFERENCE
         for layout in FROM_AFAR
         for behind in DISTANCES
     ]
     yield [large.sections(layout, geometry, grid) for grid in REFERENCE for layout, geometry in MAIN.items()]
-    yield [row for grid in REFERENCE for row in large.age(grid)]
+    yield [large("age", layout, geometry, grid) for grid in REFERENCE for layout, geometry in AGE.items()]
     yield [large.candidate(layout, geometry, grid) for grid in REFERENCE for layout, geometry in CANDIDATES.items()]
     yield [small("small", layout, geometry, grid) for grid in SMALL_GRIDS for layout, geometry in MAIN.items()]
     yield [
@@ -64,29 +66,42 @@ def all_series(grids: list[tuple[int, int]], draws: int, seed: int) -> Iterator[
 
 
 class Measure:
-    """Rows for one rotary embedding."""
+    """Rows for one rotary embedding. A geometry may be a tuple of one for every layer: the mean over layers, then."""
 
     def __init__(self, rope: str, draws: int, seed: int):
         self.name, self.rope, self.draws, self.seed = rope, Rope.of(**ROPES[rope]), draws, seed
-        self.known = {}
+        self._known = {}
 
     def __call__(self, series, layout, geometry, grid, behind=0, **more) -> dict:
         """One layout on one grid, seen from 64 text tokens `behind` text tokens after it."""
-        if (geometry, grid, behind) not in self.known:
-            self.known[geometry, grid, behind] = self._measure(geometry, grid, behind)
-        numbers = self.known[geometry, grid, behind]
-        return {"series": series, "rope": self.name, "layout": layout, "grid": list(grid), **numbers, **more}
+        layers = geometry if isinstance(geometry, tuple) else (geometry,)
+        numbers = [self._measure(own, grid, behind) for own in layers]
+        spread, ptd, *parts = (sum(values) / len(layers) for values in zip(*numbers))
+        variance = sum(parts)
+        return {
+            "series": series,
+            "rope": self.name,
+            "layout": layout,
+            "grid": list(grid),
+            "spread": spread,
+            "rms": variance**0.5,
+            "share": [part / variance for part in parts] if variance else None,
+            "ptd": ptd,
+            **more,
+        }
 
     def _measure(self, geometry, grid, behind):
-        text, image = place(geometry, *grid, text_tokens=TEXT_TOKENS, behind=behind)
-        pairs = expected_variance(image, self.rope)
-        total = pairs.sum().item()
-        return {
-            "spread": logit_spread(text, image, self.rope, self.draws, self.seed),
-            "rms": total**0.5,
-            "share": [pairs[self.rope.pairs(part)].sum().item() / total for part in SECTIONS] if total else None,
-            "ptd": per_token_distance(text, image).item(),
-        }
+        """Spread, Per-Token Distance, and exact variance of the t, h and w sections."""
+        key = geometry, grid, behind
+        if key not in self._known:
+            text, image = place(geometry, *grid, text_tokens=TEXT_TOKENS, behind=behind)
+            pairs = expected_variance(image, self.rope)
+            self._known[key] = (
+                logit_spread(text, image, self.rope, self.draws, self.seed),
+                per_token_distance(text, image).item(),
+                *(pairs[self.rope.pairs(section)].sum().item() for section in SECTIONS),
+            )
+        return self._known[key]
 
     def sections(self, layout, geometry, grid) -> dict:
         """The spread of each section by itself, and the exact variance of every frequency pair."""
@@ -96,17 +111,6 @@ class Measure:
             "spreads": [logit_spread(text, image, self.rope, self.draws, self.seed, part) for part in SECTIONS],
             "pairs": expected_variance(image, self.rope).tolist(),
         }
-
-    def age(self, grid) -> list[dict]:
-        """The mean over the 3B's layers under every strategy, with the published ring."""
-        rows = {name: self("age", name, geometry, grid) for name, geometry in _AGE_GEOMETRIES.items()}
-        result = []
-        for strategy in STRATEGIES:
-            schedule = age_schedule(strategy, AGE_LAYERS)
-            mean = {key: sum(rows[name][key] for name in schedule) / AGE_LAYERS for key in ("spread", "ptd")}
-            first = {key: rows[schedule[0]][key] for key in ("series", "rope", "grid")}
-            result.append({**first, "layout": strategy, **mean, "circle_layers": schedule.count("circle")})
-        return result
 
     def candidate(self, layout, geometry, grid) -> dict:
         """How well tokens remain apart, too: `nearest` and `adjacent`, in units of the logit.
@@ -128,6 +132,3 @@ class Measure:
             "nearest": nearest.median().item(),
             "adjacent": adjacent.item(),
         }
-
-
-_AGE_GEOMETRIES = {"circle": CircleGeometry(), "mrope": MRopeGeometry()}

@@ -22,6 +22,8 @@ import torch
 from transformers import Qwen2_5_VLTextConfig
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
+from grids import check_tokens
+
 SECTIONS = ("t", "h", "w")
 
 
@@ -159,14 +161,4 @@ def logit_differences(image: torch.Tensor, rope: Rope) -> torch.Tensor:
     Float64 `(image, image)`, exact, at any text position: sqrt(2 * mean over pairs f of (1 - cos(w_f (p_m - p_n)))).
     """
     phases = rope.phases(image)
-    differences = torch.cdist(phases, phases, compute_mode="donot_use_mm_for_euclid_dist")
-    return differences / (rope.head_dim // 2) ** 0.5
-
-
-def check_tokens(count: int) -> None:
-    """Raises ValueError unless an image has at least two tokens."""
-    if count < 2:
-        raise ValueError(
-            "a grid of one token has no logit spread, which is a standard deviation over image tokens: give a grid "
-            "of at least two tokens, such as 2x2."
-        )
+    return torch.cdist(phases, phases) / (rope.head_dim // 2) ** 0.5

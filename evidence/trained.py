@@ -14,12 +14,12 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoProcessor, PretrainedConfig
 
-from layouts import MAIN, ROOT, place
-from spread import SECTIONS, Rope, check_tokens, logit_spreads, logits
+from grids import check_tokens
+from layouts import MAIN, ROOT, STRATEGIES, age_schedule, place
+from spread import SECTIONS, Rope, logit_spreads, logits
 
 sys.path.insert(0, str(ROOT / "shapes"))
 
-from configuration_qwen2_5_vl_circle_rope import STRATEGIES, age_schedule
 from pictures import draw, make_questions, make_scene
 
 KINDS = ("qwen2_5_vl_circle_rope_v2", "qwen2_5_vl")
@@ -41,7 +41,7 @@ def load(name: str):
         kind = PretrainedConfig.get_config_dict(name)[0].get("model_type")
     except FAILURES as error:
         raise ValueError(
-            f"{name} has no config.json that can be read ({_first_line(error)}): give a checkpoint's directory or id."
+            f"{name} has no config.json that can be read ({_first_line(error)}): give a checkpoint."
         ) from None
     if kind not in KINDS:
         raise ValueError(
@@ -51,6 +51,7 @@ def load(name: str):
     auto_class = getattr(transformers, "AutoModelForImageTextToText", None) or transformers.AutoModelForVision2Seq
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     try:
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
         model, report = auto_class.from_pretrained(
@@ -60,6 +61,7 @@ def load(name: str):
         raise ValueError(f"{name} cannot be loaded: {_first_line(error)}") from None
     finally:
         transformers.logging.set_verbosity(verbosity)
+        transformers.logging.enable_progress_bar()
     if report["missing_keys"]:
         raise ValueError(
             f"{name} lacks {len(report['missing_keys'])} tensors, such as {sorted(report['missing_keys'])[0]}: give a "
