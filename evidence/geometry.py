@@ -1,5 +1,6 @@
 """What each geometry does to attention: per-token distance and logit spread, as JSON, tables and figures.
 
+pip install -r evidence/requirements.txt
 python evidence/geometry.py                                  # everything, with the tiny checkpoint's q and k
 python evidence/geometry.py --checkpoint USER/MODEL --output out
 python evidence/geometry.py --redraw                         # tables and figures anew from the JSON
@@ -81,14 +82,14 @@ def measure_all(given: argparse.Namespace) -> dict:
     import measurements
     import trained
 
-    started = time.monotonic()
+    started = time.process_time()
     torch.set_num_threads(1)  # the same sums on any number of cores; small tensors gain nothing from more
     print(f"queries and keys of {given.checkpoint}", flush=True)
     checkpoint = trained.measure(given.checkpoint, CHECKPOINT_GRIDS, CHECKPOINT_DISTANCES, given.pictures, given.seed)
     rows = []
     for series in measurements.all_series(grids, given.draws, given.seed):
         rows += series
-        print(f"{series[0]['series']}: {len(series)} rows, {time.monotonic() - started:.0f} s", flush=True)
+        print(f"{series[0]['series']}: {len(series)} rows, {time.process_time() - started:.0f} s", flush=True)
     is_own = Path(given.checkpoint).resolve() == HERE.parent / "tiny"
     about = {
         "seed": given.seed,
@@ -98,7 +99,7 @@ def measure_all(given: argparse.Namespace) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "seconds": round(time.monotonic() - started),
+        "seconds": round(time.process_time() - started),
     }
     return _rounded({"format": 1, "about": about, "rows": rows, "checkpoint": checkpoint})
 

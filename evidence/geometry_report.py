@@ -21,6 +21,16 @@ TABLES = {
 }
 
 
+INTRODUCTION = """\
+The logit spread is the standard deviation over an image's tokens of the attention logit that a text token behind the
+image has for them when all have the same key, so that they differ by position only; `evidence/spread.py` defines it.
+Where nothing else is said, q and k are random, with the frequencies of Qwen2.5-VL (head_dim 128, theta 1e6, sections
+[16, 24, 24]). PTD is the per-token distance on the three rows (t, h, w), in index units. *Variance from t* is the part
+of the logit's variance that the t section makes. *Neighbours apart* is the root mean square difference of the logits
+of two tokens with the same key that are neighbours in a row or column of the picture, and *most alike* that of a token
+and the one most like it, the median over tokens."""
+
+
 def load_results(path: Path) -> dict:
     """The results that `geometry.py` wrote.
 
@@ -47,7 +57,7 @@ def load_results(path: Path) -> dict:
 
 def page(results: dict) -> str:
     """All tables as one Markdown page."""
-    parts = ["# What each geometry does to attention", ""]
+    parts = ["# What each geometry does to attention", "", INTRODUCTION, ""]
     for name, text in tables(results).items():
         parts += [f"## {TABLES[name]}", "", text, ""]
     return "\n".join(parts)
@@ -132,7 +142,7 @@ def _about(results):
             ["text tokens behind the picture", about["text_tokens"]],
             ["checkpoint", f"{about['checkpoint']}, {checkpoint['parameters'] / 1e6:.1f} M parameters"],
             ["python, torch, transformers", f"{about['python']}, {about['torch']}, {about['transformers']}"],
-            ["time", f"{about['seconds']} s on one core"],
+            ["processor time", f"{about['seconds']} s on one core"],
         ],
     )
 

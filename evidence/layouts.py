@@ -3,28 +3,23 @@
 Every layout goes through the model's `sequence_index`. Two are not geometries of the model and are defined here.
 """
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from circle_rope_imp import (  # noqa: E402
+import paths  # noqa: F401
+from circle_rope_imp import (
     CircleGeometry,
     MRopeGeometry,
     VisionBlock,
     per_token_distance,
     sequence_index,
 )
-from configuration_qwen2_5_vl_circle_rope import STRATEGIES, age_schedule  # noqa: E402
+from configuration_qwen2_5_vl_circle_rope import STRATEGIES, age_schedule
 
 # What the other files here take from the model's own modules, by way of this one, which knows where they are.
 __all__ = [
     "MAIN",
-    "ROOT",
     "STRATEGIES",
     "CircleGeometry",
     "MRopeGeometry",

@@ -6,7 +6,6 @@ layer's content is what the checkpoint's own positions led to, and only the laye
 """
 
 import random
-import sys
 import warnings
 
 import torch
@@ -15,12 +14,9 @@ from safetensors import SafetensorError
 from transformers import AutoProcessor, PretrainedConfig
 
 from grids import check_tokens
-from layouts import MAIN, ROOT, STRATEGIES, age_schedule, place
-from spread import SECTIONS, Rope, logit_spreads, logits
-
-sys.path.insert(0, str(ROOT / "shapes"))
-
+from layouts import MAIN, STRATEGIES, age_schedule, place
 from pictures import draw, make_questions, make_scene
+from spread import SECTIONS, Rope, logit_spreads, logits
 
 KINDS = ("qwen2_5_vl_circle_rope_v2", "qwen2_5_vl")
 PICTURE_SIZE = 448  # 16x16 merged cells, unless the checkpoint's processor says otherwise
@@ -43,6 +39,10 @@ def load(name: str):
         raise ValueError(
             f"{name} has no config.json that can be read ({_first_line(error)}): give a checkpoint."
         ) from None
+    if kind is None:
+        raise ValueError(
+            f"{name} has no model_type in its config.json: give a whole checkpoint, such as a merged adapter."
+        )
     if kind not in KINDS:
         raise ValueError(
             f"{name} is a checkpoint of the kind {kind!r}, but must be {' or '.join(KINDS)}: give a Qwen2.5-VL, or "
