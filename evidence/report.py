@@ -13,7 +13,6 @@ import matplotlib
 matplotlib.use("Agg")
 
 import geometry_report
-
 import study_report
 from arms import SCALES
 from records import RESULTS, EvidenceError, missing_runs, read_records

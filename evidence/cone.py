@@ -1,30 +1,16 @@
-"""Draws the README's picture: the same picture between two texts under M-RoPE and under Circle-RoPE.
-
-python figures/draw.py
-"""
-
-import sys
-from pathlib import Path
+"""The README's picture: the same picture between two texts under M-RoPE and under Circle-RoPE."""
 
 import matplotlib.pyplot as plt
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from circle_rope_imp import (  # noqa: E402
-    CircleGeometry,
-    MRopeGeometry,
-    VisionBlock,
-    per_token_distance,
-    sequence_index,
-)
+from layouts import CircleGeometry, MRopeGeometry, VisionBlock, per_token_distance, sequence_index
 
 TEXT, HEIGHT, WIDTH = 4, 5, 5
 PANELS = {"M-RoPE": MRopeGeometry(), "Circle-RoPE": CircleGeometry(radius=5, alpha=0.5)}
 
 
-def main():
+def draw() -> plt.Figure:
+    """The figure; it needs no results."""
     length = 2 * TEXT + HEIGHT * WIDTH
     is_image = torch.zeros(length, dtype=torch.bool)
     is_image[TEXT : TEXT + HEIGHT * WIDTH] = True
@@ -49,8 +35,4 @@ def main():
         axes.view_init(elev=13, azim=-71)
     figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=2, frameon=False)
     figure.tight_layout()
-    figure.savefig(ROOT / "figures" / "circle_rope.png", dpi=110)
-
-
-if __name__ == "__main__":
-    main()
+    return figure
