@@ -24,7 +24,10 @@ ARMS = {
     "circle_r1": {"radius": 1},
     "circle_r3": {"radius": 3},
     "strategy_4_r1": {"radius": 1, "AGE_mode": "strategy_4"},
+    "arc_60": {},
 }
+# Arms whose ring is not one of the block's options but a candidate for one, by its name in `candidates.py`.
+CANDIDATE_OF = {"arc_60": "arc of 60 degrees at t extreme, R 10"}
 
 # From weights trained under M-RoPE: the block to switch to, and the key that is annealed over the first half.
 SWITCHES = {

@@ -25,14 +25,36 @@ import paths  # noqa: F401
 import task
 import tower
 from anneal import CircleRopeAnnealing
-from arms import LAYERS, QUICK, SCALES, SWITCHES, TESTS, TRAINED_ON, Run, recipe, weights_path, work_folder
+from arms import (
+    CANDIDATE_OF,
+    LAYERS,
+    QUICK,
+    SCALES,
+    SWITCHES,
+    TESTS,
+    TRAINED_ON,
+    Run,
+    recipe,
+    weights_path,
+    work_folder,
+)
 from branches import make_batch
+from candidates import CANDIDATES
 from checkpoint import model_config, save_processor
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
 
-def make_model(scale, block: dict, seed: int, work: Path):
+class CandidateConfig(Qwen2_5_VLConfig_CircleRoPE_V2):
+    """A config whose circle is one of `CANDIDATES`: what a new option of the block would do."""
+
+    candidate = None
+
+    def make_geometry(self, name):
+        return CANDIDATES[self.candidate] if name == "circle" else super().make_geometry(name)
+
+
+def make_model(scale, block: dict, seed: int, work: Path, candidate: str | None = None):
     """The scale's model under a block, with random weights by the seed and the frozen tower; and its processor."""
     with tempfile.TemporaryDirectory() as folder:
         pixels = {"patch_size": scale.patch_size, "min_pixels": 1, "max_pixels": 10**6}
@@ -57,8 +79,10 @@ def make_model(scale, block: dict, seed: int, work: Path):
         fullatt_block_indexes=[],
         window_size=task.CELL,
     )
+    config = (CandidateConfig if candidate else Qwen2_5_VLConfig_CircleRoPE_V2)(**dimensions)
+    config.candidate = candidate
     torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(Qwen2_5_VLConfig_CircleRoPE_V2(**dimensions))
+    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config)
     tower.prepare(model, processor, scale, work)
     return model, processor
 
@@ -119,7 +143,7 @@ def train(run: Run, work: Path, scales=SCALES) -> dict:
     began = time.monotonic()
     folder = work_folder(run, scales, work)
     folder.mkdir(parents=True, exist_ok=True)
-    model, processor = make_model(scale, run.block, run.seed, folder)
+    model, processor = make_model(scale, run.block, run.seed, folder, CANDIDATE_OF.get(run.arm))
     steps = scale.switch_steps if run.switch else scale.steps
     key = SWITCHES[run.arm][1] if run.switch else None
     annealing = CircleRopeAnnealing(key, steps=0.5) if key else None
