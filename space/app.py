@@ -9,6 +9,7 @@ import uploads  # first: it says where gradio keeps its files
 import functools
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 import api
 import handlers
@@ -145,6 +146,7 @@ def main():
         run_history=False,
         footer_links=["api", "gradio", "settings"],
         ssr_mode=False,
+        app_kwargs={"middleware": [Middleware(uploads.Room)]},
         prevent_thread_lock=True,
     )
     uploads.keep_sweeping()

@@ -50,7 +50,7 @@ def serve(app: Path = HERE / "app.py", log: Path | None = None, **environment: s
 
 
 def _wait_for(url, process):
-    for _ in range(600):
+    for _ in range(1500):
         if process.poll() is not None:
             raise RuntimeError(f"the app ended with {process.returncode} before it answered")
         try:
@@ -58,7 +58,7 @@ def _wait_for(url, process):
                 return
         except OSError:
             time.sleep(0.2)
-    raise RuntimeError("the app did not answer within two minutes")
+    raise RuntimeError("the app did not answer within five minutes")
 
 
 def launch(playwright, chromium: str = CHROMIUM) -> Browser:

@@ -28,8 +28,8 @@ def sentence(error: Exception, lang: str) -> str:
 
 
 def warn(error: Exception, lang: str):
-    """Show the sentence on the page."""
-    gr.Warning(sentence(error, lang), title=say("notice", lang))
+    """Show the sentence on the page, until it is closed: gradio's timer of one note also takes away the next ones."""
+    gr.Warning(sentence(error, lang), duration=None, title=say("notice", lang))
 
 
 def polite(function):

@@ -86,7 +86,7 @@ def draw(words: Words) -> SimpleNamespace:
                 elem_id="pictures",
                 interactive=True,
                 sources=["upload"],
-                height=250,
+                height=276,
                 fit_columns=False,
                 object_fit="contain",
                 buttons=["fullscreen"],

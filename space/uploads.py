@@ -1,6 +1,7 @@
 """Nothing that a visitor sends outlives the visit: files belong to the open pages that show them."""
 
 import atexit
+import contextlib
 import os
 import shutil
 import signal
@@ -10,6 +11,9 @@ import threading
 import time
 from pathlib import Path
 
+from starlette.responses import PlainTextResponse
+
+MAX_BYTES = int(os.environ.get("MAX_UPLOADS_MB", 2048)) * 2**20  # of all files that are there at once
 KEPT_SECONDS = 300  # for a file that no page shows: long enough for a request of the API to get its turn
 LATE_SECONDS = 15  # within which what a page had begun before it was closed may still come in
 SWEEP_SECONDS = 20
@@ -54,6 +58,19 @@ def sweep():
         _delete({path for path in _files() if path.exists() and path.stat().st_mtime < now - KEPT_SECONDS})
 
 
+class Room:
+    """In front of the app: refuses an upload while the files that are there leave no room for it."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        app = self.app
+        if scope["type"] == "http" and scope["path"].endswith("/upload") and sum(_sizes()) >= MAX_BYTES:
+            app = PlainTextResponse("There is no room for uploads now: try again in a few minutes.", 507)
+        await app(scope, receive, send)
+
+
 def keep_sweeping():
     """Sweep now and then for as long as the process lives."""
 
@@ -67,6 +84,12 @@ def keep_sweeping():
 
 def _files():
     return {path for path in FOLDER.rglob("*") if path.is_file()}
+
+
+def _sizes():
+    for path in _files():
+        with contextlib.suppress(FileNotFoundError):
+            yield path.stat().st_size
 
 
 def _delete(paths):

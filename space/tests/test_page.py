@@ -14,7 +14,7 @@ def drop(page, *paths):
 
 
 def notice(page, *words):
-    """Wait for the note that holds these words, and close it, as gradio shows later ones within the first."""
+    """Wait for the note that holds these words, and close it, which nothing else does."""
     note = page.locator(".toast-body .toast-message-item")
     for part in words:
         note = note.filter(has_text=part)
