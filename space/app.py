@@ -16,11 +16,13 @@ import handlers
 import limits
 from examples import EXAMPLES, FOLDER
 from page import Words, draw
-from style import CSS, PASTE, READ_PAGE, SCRIPT, SHOW_ANSWER, THEME
+from style import CSS, NOW, PASTE, READ_PAGE, SCRIPT, SHOW_ANSWER, THEME
 
 # Everything that runs the model waits in one line.
 MODEL_LINE = {"concurrency_id": "model", "concurrency_limit": 1}
 PRIVATE = {"api_visibility": "private"}
+# What the pictures are is told at every change, with its time.
+AS_TOLD = {"js": NOW, "trigger_mode": "multiple"}
 AT_ONCE = {"trigger_mode": "always_last", "show_progress": "hidden", "concurrency_limit": 4}
 
 
@@ -71,11 +73,11 @@ def connect(demo: gr.Blocks, ui, words: Words) -> None:
     # What belongs to other pictures goes with them. What runs is cancelled by an event of its own, which the browser
     # takes first: one that came after the server's answer would cancel a question asked in between.
     ui.paste.click(handlers.tell_pasted, [ui.dark, ui.lang], None, js=PASTE, **PRIVATE)
-    ui.pictures.upload(handlers.check_pictures, [ui.pictures, ui.lang], ui.pictures, **PRIVATE)
+    ui.pictures.upload(handlers.check_pictures, [ui.pictures, ui.lang, ui.told], ui.pictures, **AS_TOLD, **PRIVATE)
     gr.on([ui.pictures.change, ui.clear.click, ui.chat.clear], None, cancels=running, **PRIVATE)
     conversation = [ui.turns, ui.chat, ui.attended, ui.compared, ui.cards]
     changed = ui.pictures.change(
-        handlers.change_pictures, [ui.pictures, ui.turns, ui.lang], conversation, trigger_mode="multiple", **PRIVATE
+        handlers.change_pictures, [ui.pictures, ui.turns, ui.lang, ui.told], conversation, **AS_TOLD, **PRIVATE
     )
     renewed = gr.on([ui.clear.click, ui.chat.clear], handlers.start_over, ui.lang, conversation, **PRIVATE)
     for button, example in zip(ui.chosen, EXAMPLES):

@@ -69,7 +69,7 @@ def sliders_of(auto, radius, alpha, dff_rate):
 
 
 def turns_about(gallery, turns):
-    """The turns of a conversation about these pictures: other pictures begin a new one, also before the page has it."""
+    """The turns about these pictures: others begin a new conversation, also before the page has been told."""
     return [turn for turn in turns if turn["pictures"] == paths_of(gallery)]
 
 
@@ -96,9 +96,14 @@ def messages_of(turns, lang, growing=None):
     return messages
 
 
-def check_pictures(gallery, lang, request: gr.Request):
-    """After an upload: files that cannot be taken are named and leave the gallery."""
-    paths, good = paths_of(gallery), []
+def check_pictures(gallery, lang, told, request: gr.Request):
+    """After an upload: files that cannot be taken are named and leave the gallery.
+
+    A file that came while this one was checked has a check of its own, of all files, which alone speaks for them.
+    """
+    session, paths = request.session_hash, paths_of(gallery)
+    uploads.hold(session, paths, told)
+    good, errors = [], []
     for path in paths:
         try:
             if len(good) == limits.MAX_FILES:
@@ -106,10 +111,13 @@ def check_pictures(gallery, lang, request: gr.Request):
             limits.open_one(path)
             good.append(path)
         except Exception as error:
-            warn(error, lang)
+            errors.append(error)
             if isinstance(error, BadInput) and error.key == "too_many_files":
                 break
-    uploads.hold(request.session_hash, good)
+    if not uploads.holds(session, paths):
+        return gr.skip()
+    for error in errors:
+        warn(error, lang)
     return gr.skip() if good == paths else (good or None)
 
 
@@ -119,9 +127,9 @@ def tell_pasted(is_done, lang):
         warn(BadInput("no_clipboard"), lang)
 
 
-def change_pictures(gallery, turns, lang, request: gr.Request):
+def change_pictures(gallery, turns, lang, told, request: gr.Request):
     """What was said about other pictures goes; a question that was asked before this event came stays."""
-    uploads.hold(request.session_hash, paths_of(gallery))
+    uploads.hold(request.session_hash, paths_of(gallery), told)
     empty = start_over(lang)
     return [gr.skip(), gr.skip(), *empty[2:]] if turns == turns_about(gallery, turns) else empty
 

@@ -89,6 +89,7 @@ SCRIPT = """() => {
         }
     };
 }"""
+NOW = "(...inputs) => [...inputs.slice(0, -1), Date.now()]"  # the last input is the time
 PASTE = "async (_, lang) => [await window.pastePicture(), lang]"
 # The answer comes in the first tab, which on a narrow screen is below what the visitor sees.
 SHOW_ANSWER = """(...inputs) => {

@@ -28,12 +28,19 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 _lock = threading.Lock()
 _held: dict[str, set[Path]] = {}  # by session
+_told: dict[str, float] = {}  # when pages said so, by their own clocks
 _closed: dict[str, float] = {}  # when pages were closed, for a while
 
 
-def hold(session: str, paths: list[str]):
-    """An open page shows these files, and no others any more; what it showed before is deleted."""
+def hold(session: str, paths: list[str], told: float = 0):
+    """An open page shows these files, and no others any more; what it showed before is deleted.
+
+    What the page told before, by its own clock, may arrive later: then it is out of date.
+    """
     with _lock:
+        if told < _told.get(session, 0):
+            return
+        _told[session] = told
         if time.time() - _closed.get(session, 0) > LATE_SECONDS:
             _closed.pop(session, None)  # a page that slept is back
         before = _held.get(session, set())
@@ -41,11 +48,17 @@ def hold(session: str, paths: list[str]):
         _delete(before - _held[session])
 
 
+def holds(session: str, paths: list[str]) -> bool:
+    """Whether these are still the files that the page shows."""
+    with _lock:
+        return _held.get(session, set()) == {Path(path).resolve() for path in paths}
+
+
 def release(session: str):
     """The page is closed: its files are deleted, but for those that another page shows."""
     with _lock:
         _closed[session] = time.time()
-        _delete(_held.pop(session, set()))
+        _forget(session)
 
 
 def sweep():
@@ -54,7 +67,7 @@ def sweep():
     with _lock:
         for session in [session for session, closed in _closed.items() if now - closed > LATE_SECONDS]:
             del _closed[session]
-            _delete(_held.pop(session, set()))
+            _forget(session)
         _delete({path for path in _files() if path.exists() and path.stat().st_mtime < now - KEPT_SECONDS})
 
 
@@ -84,6 +97,11 @@ def keep_sweeping():
 
 def _files():
     return {path for path in FOLDER.rglob("*") if path.is_file()}
+
+
+def _forget(session):
+    _told.pop(session, None)
+    _delete(_held.pop(session, set()))
 
 
 def _sizes():

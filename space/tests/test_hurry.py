@@ -21,7 +21,8 @@ def slow_line(page):
     yield release
     passing.append(True)
     for route in held:
-        route.continue_()
+        with page.expect_response(lambda response, sent=route.request: response.request == sent):
+            route.continue_()
     wait_until_quiet(page)
 
 
@@ -34,6 +35,18 @@ def test_a_question_right_after_an_upload_is_answered(space, visit, pushed):
         assert ask(page, "What colour is the triangle?") == "yellow"
     assert ask(page, "Where is the triangle?")
     expect(page.locator("#chat .user p")).to_have_text(["What colour is the triangle?", "Where is the triangle?"])
+
+
+def test_a_second_file_may_come_while_the_first_is_checked(space, visit, pushed, bad_files):
+    page = visit(space)
+    with slow_line(page):
+        for path in (next(path for path in bad_files if path.stem == "text"), pushed / "examples" / "shapes_3.png"):
+            before = page.locator("#pictures .thumbnail-item").count()
+            page.locator("#pictures input[type=file]").set_input_files(path)
+            expect(page.locator("#pictures .thumbnail-item")).to_have_count(before + 1)
+    expect(page.locator(".toast-message-item")).to_contain_text(["text.png cannot be read as a picture"])
+    expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
+    assert ask(page, "What colour is the triangle?") == "yellow"
 
 
 def test_other_pictures_begin_a_new_conversation_at_once(space, visit):
