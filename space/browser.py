@@ -46,7 +46,7 @@ def serve(app: Path = HERE / "app.py", log: Path | None = None, **environment: s
             yield url
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(300)
 
 
 def _wait_for(url, process):
