@@ -6,22 +6,23 @@ python space/app.py
 import uploads  # first: it says where gradio keeps its files
 
 # isort: split
-
-# isort: split
 import functools
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 import api
 import handlers
 import limits
 from examples import EXAMPLES, FOLDER
 from page import Words, draw
-from style import CSS, PASTE, READ_PAGE, SCRIPT, SHOW_ANSWER, THEME
+from style import CSS, NOW, PASTE, READ_PAGE, SCRIPT, SHOW_ANSWER, THEME
 
 # Everything that runs the model waits in one line.
 MODEL_LINE = {"concurrency_id": "model", "concurrency_limit": 1}
 PRIVATE = {"api_visibility": "private"}
+# What the pictures are is told at every change, with its time.
+AS_TOLD = {"js": NOW, "trigger_mode": "multiple"}
 AT_ONCE = {"trigger_mode": "always_last", "show_progress": "hidden", "concurrency_limit": 4}
 
 
@@ -46,7 +47,7 @@ def connect(demo: gr.Blocks, ui, words: Words) -> None:
     }
     comparing = [ui.pictures, ui.question, ui.turns, *sliders, ui.max_new_tokens, ui.lang]
 
-    # Ask. Enter in the ui.question sends it, wherever the visitor is.
+    # Ask. Enter in the question sends it, wherever the visitor is.
     asked = gr.on(
         [ui.question.submit, ui.ask.click],
         handlers.ask,
@@ -66,27 +67,30 @@ def connect(demo: gr.Blocks, ui, words: Words) -> None:
         **MODEL_LINE,
         **PRIVATE,
     )
-    ui.stop.click(None, cancels=[asked, again, compared_event], **PRIVATE)
+    running = [asked, again, compared_event, attended_event]
+    ui.stop.click(None, cancels=running, **PRIVATE)
 
-    # What belongs to other pictures goes with them.
+    # What belongs to other pictures goes with them. What runs is cancelled by an event of its own, which the browser
+    # takes first: one that came after the server's answer would cancel a question asked in between.
     ui.paste.click(handlers.tell_pasted, [ui.dark, ui.lang], None, js=PASTE, **PRIVATE)
-    ui.pictures.upload(handlers.check_pictures, [ui.pictures, ui.lang], ui.pictures, **PRIVATE)
-    renewed = gr.on(
-        [ui.pictures.change, ui.clear.click, ui.chat.clear],
-        handlers.new_conversation,
-        [ui.pictures, ui.lang],
-        [ui.turns, ui.chat, ui.attended, ui.compared, ui.cards],
-        cancels=[asked, again, compared_event],
-        **PRIVATE,
+    ui.pictures.upload(handlers.check_pictures, [ui.pictures, ui.lang, ui.told], ui.pictures, **AS_TOLD, **PRIVATE)
+    gr.on([ui.pictures.change, ui.clear.click, ui.chat.clear], None, cancels=running, **PRIVATE)
+    conversation = [ui.turns, ui.chat, ui.attended, ui.compared, ui.cards]
+    changed = ui.pictures.change(
+        handlers.change_pictures, [ui.pictures, ui.turns, ui.lang, ui.told], conversation, **AS_TOLD, **PRIVATE
     )
+    renewed = gr.on([ui.clear.click, ui.chat.clear], handlers.start_over, ui.lang, conversation, **PRIVATE)
     for button, example in zip(ui.chosen, EXAMPLES):
         pick = functools.partial(handlers.choose_example, example)
         button.click(pick, None, [ui.pictures, ui.question], **PRIVATE)
 
     # See. Sliders take effect at once.
     moved = [ui.auto.change, ui.radius.change, ui.alpha.change, ui.dff_rate.change]
-    gr.on([*moved, ui.question.submit, ui.question.blur, ui.dark.change, ui.see_tab.select], **see_event)
-    renewed.then(**see_event).then(**maps_event)
+    # A trigger that is deferred by "always_last" is repeated as a whole, with all that it does: so no trigger of these
+    # events also asks.
+    gr.on([*moved, ui.question.blur, ui.dark.change, ui.see_tab.select], **see_event)
+    for event in (changed, renewed):
+        event.then(**see_event).then(**maps_event)
     asked.then(**see_event)
     attended_event.then(**maps_event)
     gr.on([ui.layer.change, ui.head.change, ui.shown.change, ui.dark.change], **maps_event)
@@ -144,6 +148,7 @@ def main():
         run_history=False,
         footer_links=["api", "gradio", "settings"],
         ssr_mode=False,
+        app_kwargs={"middleware": [Middleware(uploads.Room)]},
         prevent_thread_lock=True,
     )
     uploads.keep_sweeping()

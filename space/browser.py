@@ -46,11 +46,11 @@ def serve(app: Path = HERE / "app.py", log: Path | None = None, **environment: s
             yield url
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(300)
 
 
 def _wait_for(url, process):
-    for _ in range(600):
+    for _ in range(1500):
         if process.poll() is not None:
             raise RuntimeError(f"the app ended with {process.returncode} before it answered")
         try:
@@ -58,7 +58,7 @@ def _wait_for(url, process):
                 return
         except OSError:
             time.sleep(0.2)
-    raise RuntimeError("the app did not answer within two minutes")
+    raise RuntimeError("the app did not answer within five minutes")
 
 
 def launch(playwright, chromium: str = CHROMIUM) -> Browser:
@@ -103,9 +103,6 @@ def open_tab(page: Page, tab: str) -> None:
     """Show a tab."""
     button = page.locator("#tabs button[role=tab]").nth(TABS.index(tab))
     button.click()
-    wait_until_quiet(page)
-    if button.get_attribute("aria-selected") != "true":  # an update of the page came in between
-        button.click()
     expect(button).to_have_attribute("aria-selected", "true")
     if tab == "see":
         for plot in ("mrope_plot", "circle_plot"):

@@ -28,8 +28,8 @@ def sentence(error: Exception, lang: str) -> str:
 
 
 def warn(error: Exception, lang: str):
-    """Show the sentence on the page."""
-    gr.Warning(sentence(error, lang), title=say("notice", lang))
+    """Show the sentence on the page, until it is closed: gradio's timer of one note also takes away the next ones."""
+    gr.Warning(sentence(error, lang), duration=None, title=say("notice", lang))
 
 
 def polite(function):
@@ -68,9 +68,14 @@ def sliders_of(auto, radius, alpha, dff_rate):
     return (None if auto else radius, alpha, dff_rate)
 
 
-def last_asked(turns, question):
+def turns_about(gallery, turns):
+    """The turns about these pictures: others begin a new conversation, also before the page has been told."""
+    return [turn for turn in turns if turn["pictures"] == paths_of(gallery)]
+
+
+def last_asked(gallery, turns, question):
     """The conversation as it stands: with the question that is typed, or else with the last one that was asked."""
-    asked = [(turn["question"], turn["answer"]) for turn in turns]
+    asked = [(turn["question"], turn["answer"]) for turn in turns_about(gallery, turns)]
     if (question or "").strip() or not asked:
         return asked, question
     return asked[:-1], asked[-1][0]
@@ -91,9 +96,14 @@ def messages_of(turns, lang, growing=None):
     return messages
 
 
-def check_pictures(gallery, lang, request: gr.Request):
-    """After an upload: files that cannot be taken are named and leave the gallery."""
-    paths, good = paths_of(gallery), []
+def check_pictures(gallery, lang, told, request: gr.Request):
+    """After an upload: files that cannot be taken are named and leave the gallery.
+
+    A file that came while this one was checked has a check of its own, of all files, which alone speaks for them.
+    """
+    session, paths = request.session_hash, paths_of(gallery)
+    uploads.hold(session, paths, told)
+    good, errors = [], []
     for path in paths:
         try:
             if len(good) == limits.MAX_FILES:
@@ -101,10 +111,13 @@ def check_pictures(gallery, lang, request: gr.Request):
             limits.open_one(path)
             good.append(path)
         except Exception as error:
-            warn(error, lang)
+            errors.append(error)
             if isinstance(error, BadInput) and error.key == "too_many_files":
                 break
-    uploads.hold(request.session_hash, good)
+    if not uploads.holds(session, paths):
+        return gr.skip()
+    for error in errors:
+        warn(error, lang)
     return gr.skip() if good == paths else (good or None)
 
 
@@ -114,10 +127,16 @@ def tell_pasted(is_done, lang):
         warn(BadInput("no_clipboard"), lang)
 
 
-def new_conversation(gallery, lang, request: gr.Request):
-    """The pictures have changed, or a new conversation is wanted: turns, chat, attention and comparison are empty."""
-    uploads.hold(request.session_hash, paths_of(gallery))
-    return [], [], None, None, show_comparison(None, lang)
+def change_pictures(gallery, turns, lang, told, request: gr.Request):
+    """What was said about other pictures goes; a question that was asked before this event came stays."""
+    uploads.hold(request.session_hash, paths_of(gallery), told)
+    empty = start_over(lang)
+    return [gr.skip(), gr.skip(), *empty[2:]] if turns == turns_about(gallery, turns) else empty
+
+
+def start_over(lang):
+    """Turns, chat, attention and comparison are empty."""
+    return [[], [], None, None, show_comparison(None, lang)]
 
 
 def choose_example(example):
@@ -132,10 +151,11 @@ def close_page(request: gr.Request):
 def ask(gallery, question, turns, geometry, auto, radius, alpha, dff_rate, max_new_tokens, temperature, lang):
     """Streams the chat, the turns and the question box. What goes wrong is said in the chat, and no turn is kept."""
     settings = (geometry, *sliders_of(auto, radius, alpha, dff_rate))
+    paths, turns = paths_of(gallery), turns_about(gallery, turns)
     earlier = [(turn["question"], turn["answer"]) for turn in turns]
     try:
-        answers = tasks.ask(paths_of(gallery), earlier, question, settings, max_new_tokens, temperature)
-        turn = {"question": question.strip(), "answer": "", "geometry": geometry}
+        answers = tasks.ask(paths, earlier, question, settings, max_new_tokens, temperature)
+        turn = {"question": question.strip(), "answer": "", "geometry": geometry, "pictures": paths}
         yield messages_of(turns, lang, turn), turns, ""
         with contextlib.closing(answers):
             for answer in answers:
@@ -149,7 +169,7 @@ def ask(gallery, question, turns, geometry, auto, radius, alpha, dff_rate, max_n
 
 def ask_again(gallery, turns, geometry, auto, radius, alpha, dff_rate, max_new_tokens, temperature, lang):
     """The last question once more, under the settings of now."""
-    if turns:
+    if turns := turns_about(gallery, turns):
         question, turns = turns[-1]["question"], turns[:-1]
         yield from ask(
             gallery, question, turns, geometry, auto, radius, alpha, dff_rate, max_new_tokens, temperature, lang
@@ -159,7 +179,7 @@ def ask_again(gallery, turns, geometry, auto, radius, alpha, dff_rate, max_new_t
 @polite
 def compare(gallery, question, turns, auto, radius, alpha, dff_rate, max_new_tokens, lang):
     """Streams the cards, and what they show."""
-    earlier, question = last_asked(turns, question)
+    earlier, question = last_asked(gallery, turns, question)
     sliders = sliders_of(auto, radius, alpha, dff_rate)
     for entries in tasks.compare(paths_of(gallery), earlier, question, sliders, max_new_tokens):
         compared = (entries, question)
@@ -205,7 +225,7 @@ def show_distance(value: float) -> str:
 
 def see(gallery, question, turns, auto, radius, alpha, dff_rate, dark, lang):
     """Both plots of the positions, and the words with the distances under them, or what keeps us from drawing."""
-    earlier, question = last_asked(turns, question)
+    earlier, question = last_asked(gallery, turns, question)
     names, layout, places = ("mrope", "circle"), None, {}
     words = [say("ptd_none", lang)] * 2
     try:
@@ -222,7 +242,7 @@ def see(gallery, question, turns, auto, radius, alpha, dff_rate, dark, lang):
 @polite
 def attend(gallery, question, turns, left, right, auto, radius, alpha, dff_rate, max_new_tokens, lang):
     """What `draw_attention` draws, kept for the page, and the choice of pictures."""
-    earlier, question = last_asked(turns, question)
+    earlier, question = last_asked(gallery, turns, question)
     sliders = sliders_of(auto, radius, alpha, dff_rate)
     frames, results = tasks.attend(paths_of(gallery), earlier, question, [left, right], sliders, max_new_tokens)
     for _, image in frames:

@@ -66,7 +66,7 @@ def draw(words: Words) -> SimpleNamespace:
     ui, add = SimpleNamespace(), words.add
     own_geometry, own_auto, own_radius, own_alpha, own_dff_rate = handlers.reset()
     ui.turns, ui.attended, ui.compared = gr.State([]), gr.State(None), gr.State(None)
-    ui.dark = gr.Checkbox(visible=False)
+    ui.dark, ui.told = gr.Checkbox(visible=False), gr.Number(0, visible=False)
     with gr.Row(elem_id="top"):
         gr.Markdown("# Circle-RoPE", elem_id="title")
         ui.lang = add(
@@ -86,7 +86,7 @@ def draw(words: Words) -> SimpleNamespace:
                 elem_id="pictures",
                 interactive=True,
                 sources=["upload"],
-                height=250,
+                height=276,
                 fit_columns=False,
                 object_fit="contain",
                 buttons=["fullscreen"],

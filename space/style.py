@@ -34,6 +34,7 @@ CSS = """
 #ask, #stop, #clear { padding-inline: 6px; white-space: nowrap; font-size: 16px; }
 @media (max-width: 640px) { #language label { padding: 6px 8px; font-size: 14px; } }
 #intro { max-width: 80ch; }
+#pictures .grid-container { padding-top: 26px; } /* below the label and the buttons */
 .words { max-width: 80ch; }
 .head { font-weight: 600; }
 #examples { gap: 8px; display: grid; grid-template-columns: 1fr 1fr; }
@@ -88,6 +89,7 @@ SCRIPT = """() => {
         }
     };
 }"""
+NOW = "(...inputs) => [...inputs.slice(0, -1), Date.now()]"  # the last input is the time
 PASTE = "async (_, lang) => [await window.pastePicture(), lang]"
 # The answer comes in the first tab, which on a narrow screen is below what the visitor sees.
 SHOW_ANSWER = """(...inputs) => {

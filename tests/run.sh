@@ -14,22 +14,26 @@ main=$environments/main/bin/python
 "$main" -m pip install --disable-pip-version-check -r tests/requirements.txt
 packages=$("$main" -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 
-for release in $older; do
-    python=$environments/$release/bin/python
+# layer NAME REQUIREMENT...: an environment that has what these ask for, and everything else from the first.
+layer() {
+    local python=$environments/$1/bin/python
     if [ ! -x "$python" ]; then
-        "$main" -m venv "$environments/$release"
+        "$main" -m venv "$environments/$1"
         echo "$packages" > "$("$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main.pth"
     fi
-    "$python" -m pip install --disable-pip-version-check "transformers==$release"
-done
+    "$python" -m pip install --disable-pip-version-check "${@:2}"
+}
 
-# Fine-tuning has packages of its own, on the newest transformers that they accept.
-training=$environments/training/bin/python
-if [ ! -x "$training" ]; then
-    "$main" -m venv "$environments/training"
-    echo "$packages" > "$("$training" -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main.pth"
+for release in $older; do
+    layer "$release" "transformers==$release"
+done
+# Fine-tuning has packages of its own, on the newest transformers that they accept; the Space has the newest.
+layer training -r training/tests/requirements.txt
+layer space -r space/tests/requirements.txt
+# The Space's page is tested in Chromium, which apt-get installs, as root, where it is missing.
+if ! command -v "${CHROMIUM:-chromium}" > /dev/null; then
+    apt-get update && apt-get install -y --no-install-recommends chromium fonts-noto-cjk
 fi
-"$training" -m pip install --disable-pip-version-check -r training/tests/requirements.txt
 
 "$main" -m ruff check .
 "$main" -m ruff format --check .
@@ -52,15 +56,7 @@ done
 "$environments/5.0.0/bin/python" -m pytest -q -n "$workers" tests/test_publishing.py -k "wire or interrupted" "$@"
 
 echo "fine-tuning"
-"$training" -m pytest -q -n "$workers" --dist loadfile training/tests "$@"
+"$environments/training/bin/python" -m pytest -q -n "$workers" --dist loadfile training/tests "$@"
 
-# The Space: its own packages over the first environment.
-space=$environments/space/bin/python
-if [ ! -x "$space" ]; then
-    "$main" -m venv "$environments/space"
-    echo "$packages" > "$("$space" -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main.pth"
-fi
-"$space" -m pip install --disable-pip-version-check -r space/tests/requirements.txt
-# The tests of the page in a browser are not stable yet beside one another on two cores: `pytest space/tests` runs them.
-"$space" -m pytest -q -n "$workers" --dist loadfile space/tests --ignore space/tests/test_page.py \
-    --ignore space/tests/test_looks.py "$@"
+echo "the Space"
+"$environments/space/bin/python" -m pytest -q -n "$workers" --dist loadfile space/tests "$@"

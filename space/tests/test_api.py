@@ -158,6 +158,17 @@ def test_a_file_over_the_limit_is_not_stored(space):
     assert space.uploads() == before
 
 
+def test_uploads_are_refused_while_there_is_no_room_for_them(run, pushed):
+    with run(pushed / "app.py", MAX_UPLOADS_MB="1") as space:
+        answers = [
+            httpx.post(f"{space.url}/gradio_api/upload", files={"files": (name, bytes(2**20))}, timeout=60)
+            for name in ("first.png", "second.png")
+        ]
+        assert [answer.status_code for answer in answers] == [200, 507]
+        assert "no room for uploads" in answers[1].text
+        assert "first.png" in space.uploads() and "second.png" not in space.uploads()
+
+
 def test_twenty_users_at_once_all_get_their_answer(space, tmp_path):
     rng = random.Random(5)
     asked = []

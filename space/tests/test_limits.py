@@ -97,6 +97,9 @@ uploads.hold("a", [str(mine), str(shared)])
 uploads.hold("b", [str(shared)])
 uploads.sweep()
 assert other.exists(), "a file of a waiting request is kept for a while"
+uploads.hold("a", [str(mine), str(shared)], 2)
+uploads.hold("a", [], 1)
+assert mine.exists(), "what a page told earlier arrived later"
 uploads.release("a")
 assert not mine.exists() and not mine.parent.exists() and shared.exists()
 uploads.hold("b", [])

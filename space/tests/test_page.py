@@ -9,17 +9,25 @@ EXAMPLES = ["top right", "3", "yellow"]
 
 
 def drop(page, *paths):
-    """Add files to the pictures, as a visitor does."""
-    page.locator("#pictures input[type=file]").set_input_files([str(path) for path in paths])
+    """Add files to the pictures, as a visitor does, and wait until the page has told the server and has its answer."""
+
+    def is_told(response):
+        return "/queue/join" in response.url and paths[-1].name in (response.request.post_data or "")
+
+    with page.expect_response(is_told):
+        page.locator("#pictures input[type=file]").set_input_files([str(path) for path in paths])
+    wait_until_quiet(page)
 
 
 def notice(page, *words):
-    """Wait for the note that holds these words."""
-    note = page.locator(".toast-body")
+    """Wait for the note that holds these words, and close it, which nothing else does."""
+    note = page.locator(".toast-body .toast-message-item")
     for part in words:
         note = note.filter(has_text=part)
-    expect(note.first).to_be_visible()
-    assert "Traceback" not in note.first.inner_text()
+    expect(note).to_be_visible()
+    assert "Traceback" not in note.inner_text()
+    page.locator(".toast-close").click()
+    expect(page.locator(".toast-body")).to_have_count(0)
 
 
 def set_slider(page, name, value):
@@ -197,7 +205,7 @@ def test_comparing_and_attending_to_nothing_is_answered_by_a_sentence(space, vis
     notice(page, "The question is empty")
     open_tab(page, "see")
     page.locator("#attend").click()
-    expect(page.locator(".toast-body").filter(has_text="The question is empty")).to_have_count(2)
+    notice(page, "The question is empty")
     expect(page.locator("#mrope_plot")).to_contain_text("Add a picture or pick an example")
 
 
@@ -244,7 +252,6 @@ def test_uploads_are_gone_when_the_page_is(space, visit, tmp_path, pushed):
     for page in pages:
         drop(page, names[0])
         expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
-        wait_until_quiet(page)
     drop(pages[1], names[1])
     expect(pages[1].locator("#pictures .thumbnail-item")).to_have_count(2)
     assert {path.name for path in names} <= space.uploads()
@@ -271,7 +278,6 @@ def test_a_file_that_is_gone_is_said_in_a_sentence(space, visit, tmp_path, pushe
     (tmp_path / "slept.png").write_bytes((pushed / "examples" / "shapes_2.png").read_bytes() + b"slept")
     drop(page, tmp_path / "slept.png")
     expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
-    wait_until_quiet(page)
     for path in space.temporary.rglob("slept.png"):
         path.unlink()
     page.locator("#question textarea").fill("How many shapes are there?")
