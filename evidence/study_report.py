@@ -11,6 +11,8 @@ import matplotlib.pyplot as plt
 from arms import LAYERS, TESTS, make_runs
 
 PLACES, CONTENTS = ("Where is", "Which is"), ("What colour", "What shape")
+# The arms that have a ring of another shape in every layer.
+RINGS = ("dff_0.1", "circle_r1", "circle_r3", "arc_60")
 COLOURS = {
     "mrope": "black",
     "stay": "black",
@@ -22,6 +24,7 @@ COLOURS = {
     "circle_r1": "tab:green",
     "circle_r3": "tab:olive",
     "strategy_4_r1": "tab:pink",
+    "arc_60": "tab:brown",
     "circle_by_radius": "tab:green",
     "circle_by_dff": "tab:orange",
     "circle_by_layer": "tab:blue",
@@ -29,7 +32,11 @@ COLOURS = {
 
 
 def tables(records: dict[str, dict], scales: dict) -> dict[str, str]:
-    """Markdown tables by name: `runs`, and for every scale `tests`, `kinds`, `learning`, `against mrope`, `switch`."""
+    """Markdown tables by name.
+
+    `runs`, and for every scale `tests`, `kinds`, `learning`, `switch`, `against mrope` and, for other rings,
+    `against circle`.
+    """
     found = {"runs": _runs(records, scales)}
     for scale, what in scales.items():
         arms = {arm: _of(records, scales, scale, arm) for arm in what.arms}
@@ -59,10 +66,11 @@ def tables(records: dict[str, dict], scales: dict) -> dict[str, str]:
             ["arm", *(f"step {step}" for step in steps)],
             [[arm, *(_spread([_at(run, step) for run in runs]) for step in steps)] for arm, runs in arms.items()],
         )
-        found[f"{scale} against mrope"] = _table(
-            ["arm", "while learning", *(f"{test}" for test in TESTS)],
-            [[arm, *_against(runs, arms["mrope"])] for arm, runs in arms.items() if arm != "mrope"],
-        )
+        for baseline, compared in (("mrope", arms), ("circle", [arm for arm in RINGS if arm in arms])):
+            found[f"{scale} against {baseline}"] = _table(
+                ["arm", "while learning", *TESTS],
+                [[arm, *_against(arms[arm], arms[baseline])] for arm in compared if arm != baseline],
+            )
         found[f"{scale} switch"] = _switch(records, scales, scale)
     return found
 
@@ -75,7 +83,7 @@ def draw(records: dict[str, dict], scales: dict, folder: Path) -> None:
             draw_panel(axes, records, scales, scale)
             axes.set_title(f"{scale} scale")
             axes.grid(alpha=0.3)
-            axes.legend(fontsize=7, ncols=2)
+            axes.legend(fontsize=7, ncols=2, loc="lower right")
         figure.tight_layout()
         save(figure, folder / f"study_{name}")
 
@@ -158,7 +166,8 @@ def _table(header, rows):
 
 
 def _draw_learning(axes, records, scales, scale):
-    _draw_curves(axes, {arm: _of(records, scales, scale, arm) for arm in scales[scale].arms})
+    # Nothing is known at the first point.
+    _draw_curves(axes, {arm: _of(records, scales, scale, arm) for arm in scales[scale].arms}, first=1)
 
 
 def _draw_switch(axes, records, scales, scale):
@@ -166,13 +175,13 @@ def _draw_switch(axes, records, scales, scale):
     axes.set_xlabel("steps after the switch from M-RoPE")
 
 
-def _draw_curves(axes, arms):
+def _draw_curves(axes, arms, first=0):
     for arm, runs in arms.items():
-        steps = [point["step"] for point in runs[0]["curve"]]
-        values = [[100 * point["exact"] for point in run["curve"]] for run in runs]
+        steps = [point["step"] for point in runs[0]["curve"][first:]]
+        values = [[100 * point["exact"] for point in run["curve"][first:]] for run in runs]
         axes.plot(steps, [mean(column) for column in zip(*values)], color=COLOURS[arm], label=arm, linewidth=1.5)
         axes.fill_between(
-            steps, *([edge(column) for column in zip(*values)] for edge in (min, max)), color=COLOURS[arm], alpha=0.1
+            steps, *([edge(column) for column in zip(*values)] for edge in (min, max)), color=COLOURS[arm], alpha=0.08
         )
     axes.set(xlabel="steps", ylabel="exact answers, %")
 

@@ -30,6 +30,7 @@ done
 # Fine-tuning has packages of its own, on the newest transformers that they accept; the Space has the newest.
 layer training -r training/tests/requirements.txt
 layer space -r space/tests/requirements.txt
+layer evidence -r evidence/requirements.txt
 # The Space's page is tested in Chromium, which apt-get installs, as root, where it is missing.
 if ! command -v "${CHROMIUM:-chromium}" > /dev/null; then
     apt-get update && apt-get install -y --no-install-recommends chromium fonts-noto-cjk
@@ -60,3 +61,6 @@ echo "fine-tuning"
 
 echo "the Space"
 "$environments/space/bin/python" -m pytest -q -n "$workers" --dist loadfile space/tests "$@"
+
+echo "evidence"
+"$environments/evidence/bin/python" -m pytest -q -n "$workers" --dist loadfile evidence/tests "$@"
