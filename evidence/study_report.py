@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 
 from arms import LAYERS, TESTS, make_runs
 
-PLACES, CONTENTS = ("Where is", "Which is"), ("What colour", "What shape")
+PLACES, CONTENTS, COUNTS = ("Where is", "Which is"), ("What colour", "What shape"), ("How many",)
 # The arms that have a ring of another shape in every layer.
 RINGS = ("dff_0.1", "circle_r1", "circle_r3", "arc_60")
 COLOURS = {
@@ -48,13 +48,21 @@ def tables(records: dict[str, dict], scales: dict) -> dict[str, str]:
             ],
         )
         found[f"{scale} kinds"] = _table(
-            ["arm", "where, which: as trained", "larger", "what colour, what shape: as trained", "larger"],
+            [
+                "arm",
+                "where, which: as trained",
+                "larger",
+                "what colour, what shape: as trained",
+                "larger",
+                "how many: as trained",
+                "larger",
+            ],
             [
                 [
                     arm,
                     *(
                         _spread([_kinds(run, test, kinds) for run in runs])
-                        for kinds in (PLACES, CONTENTS)
+                        for kinds in (PLACES, CONTENTS, COUNTS)
                         for test in ("as trained", "larger")
                     ),
                 ]
