@@ -1,6 +1,7 @@
 """Train the same small model under every geometry and write what each run learned, one JSON line per run.
 
 python evidence/study.py                # all runs that are not in the results yet
+python evidence/study.py --output FILE  # all runs anew
 python evidence/study.py --list         # what there is to run, and what is done
 
 A run is one process. It can be interrupted at any time: finished runs are kept, the others start anew the next time.
@@ -65,6 +66,9 @@ def study(runs: list[Run], records: dict[str, dict], given: argparse.Namespace) 
     given.work.mkdir(parents=True, exist_ok=True)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     open_runs = [run for run in runs if run.name not in records]
+    print(
+        f"{len(runs) - len(open_runs)} of {len(runs)} runs are in {given.output}: {len(open_runs)} to make", flush=True
+    )
     # A switch needs the weights of another run, which are not part of the results.
     needed = {run.starts_from for run in open_runs if run.starts_from} - set(open_runs)
     needed = [run for run in sorted(needed, key=str) if not weights_path(run, given.scales, given.work).exists()]
