@@ -159,7 +159,8 @@ def _runs(records, scales):
 def _switch(records, scales, scale):
     arms = {arm: _of(records, scales, scale, arm, switch=True) for arm in scales[scale].switches}
     steps = [point["step"] for point in arms["stay"][0]["curve"]]
-    shown = [steps[number] for number in (0, 1, 2, 5, -1)]
+    end = len(steps) - 1
+    shown = [steps[number] for number in sorted({0, end // 10, end // 5, end // 2, end})]
     rows = []
     for arm, runs in arms.items():
         cost = [100 * (_while_learning(run) - _while_learning(stay)) for run, stay in zip(runs, arms["stay"])]

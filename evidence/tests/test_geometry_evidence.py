@@ -73,8 +73,8 @@ def results(tmp_path_factory):
     return folder
 
 
-def test_the_spreads_that_the_issue_knew_are_found_again():
-    """The issue's own numbers came from few draws: they are met to a tenth."""
+def test_spreads_known_from_before_are_found_again():
+    """The known numbers came from few draws: they are met to a tenth."""
     known = {
         "flattened": (0.59, 0.66),
         "M-RoPE": (0.025, 0.059),
