@@ -86,12 +86,12 @@ def tables(records: dict[str, dict], scales: dict) -> dict[str, str]:
 def draw(records: dict[str, dict], scales: dict, folder: Path) -> None:
     """The figures as PNG and SVG: learning curves, tests and switches, one panel per scale."""
     for name, draw_panel in (("learning", _draw_learning), ("tests", _draw_tests), ("switch", _draw_switch)):
-        figure, panels = plt.subplots(1, len(scales), figsize=(11, 4.2), squeeze=False)
+        figure, panels = plt.subplots(1, len(scales), figsize=(11, 4.6), squeeze=False)
         for axes, scale in zip(panels[0], scales):
             draw_panel(axes, records, scales, scale)
             axes.set_title(f"{scale} scale")
             axes.grid(alpha=0.3)
-            axes.legend(fontsize=7, ncols=2, loc="lower right")
+            axes.legend(fontsize=7, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
         figure.tight_layout()
         save(figure, folder / f"study_{name}")
 
