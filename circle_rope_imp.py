@@ -6,6 +6,7 @@ language-model token per cell; x is a cell's column and y its row.
 
 import functools
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -40,6 +41,15 @@ class CircleGeometry:
 
     # A later video frame is the same ring moved along (1, 1, 1).
     time_axis = (1.0, 1.0, 1.0)
+
+    @property
+    def ends_at_its_largest(self) -> bool:
+        """Whether what comes behind a picture follows from the largest index alone.
+
+        It does not where a picture may lie behind the text in front of it, nor where its number matters.
+        """
+        moves_back = not isinstance(self.move_to_positive, str) and self.move_to_positive < 0
+        return not moves_back and self.image_stride == 0
 
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
@@ -85,6 +95,7 @@ class MRopeGeometry:
     image_stride: float = 0
 
     time_axis = (1.0, 0.0, 0.0)
+    ends_at_its_largest = True
 
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
@@ -273,14 +284,132 @@ def _runs(mask):
             begin += count
 
 
+TEXT, PADS, BLOCK = "text", "pads", "block"
+GIVEN = "given"  # tokens whose positions somebody else made
+
+
+class Mark(NamedTuple):
+    """Where a sample of a sequence goes on behind one of its pieces.
+
+    Attributes:
+        slot: first slot behind the piece, pads counted.
+        kind: what the piece is: `TEXT`, `PADS`, `BLOCK` or `GIVEN`.
+        text: index of a text token that comes next, one for each geometry, or None where nobody knows.
+        free: first index above all so far, likewise. A ring that is moved backwards (`move_to_positive` below 0) sets
+            the two apart.
+        blocks: vision blocks so far.
+    """
+
+    slot: int
+    kind: str
+    text: tuple[float, ...] | None
+    free: tuple[float, ...] | None
+    blocks: int
+
+
+class Continuation:
+    """Where the samples of a batch go on, at every length that they may be cut back to.
+
+    Attributes:
+        samples: the marks of every sample, in order; the first stands in front of its pieces. Behind the last one all
+            is text.
+        end: slot behind which all is text, for every sample.
+    """
+
+    def __init__(self, samples: list[list[Mark]]):
+        self.samples = samples
+        self.end = max(marks[-1].slot for marks in samples)
+        self._rows = {}  # what text_position_ids adds a slot to, by device
+
+    @classmethod
+    def of_text(cls, batch: int, geometries: int, length: int = 0) -> "Continuation":
+        """Behind `length` slots of text whose indices are their slots."""
+        index = (float(length),) * geometries
+        start = Mark(0, TEXT, (0.0,) * geometries, (0.0,) * geometries, 0)
+        return cls([[start, Mark(length, TEXT, index, index, 0)] if length else [start]] * batch)
+
+    def until(self, length: int) -> "Continuation":
+        """The same, cut back or grown by text to `length` slots.
+
+        Raises:
+            ValueError: the cut is inside a picture, or inside tokens whose positions were passed in.
+        """
+        if self.end == length:
+            return self
+        return Continuation([self._until(length, sample) for sample in range(len(self.samples))])
+
+    def _until(self, length, sample):
+        marks = self.samples[sample]
+        number = bisect_left(marks, length, key=lambda mark: mark.slot)
+        kept, rest = marks[:number], marks[number:]
+        if rest and rest[0].slot == length:
+            return [*kept, rest[0]]
+        last = kept[-1]
+        if not rest or rest[0].kind == TEXT:
+            text = None if last.text is None else tuple([index + length - last.slot for index in last.text])
+            return [*kept, last._replace(slot=length, kind=TEXT, text=text)]
+        if rest[0].kind == PADS:
+            return [*kept, last._replace(slot=length, kind=PADS)]
+        what = "a picture" if rest[0].kind == BLOCK else "tokens whose positions were passed in"
+        raise ValueError(
+            f"a cache of {length} slots ends inside {what} (sample {sample}, slots {last.slot} to {rest[0].slot - 1}),"
+            f" but can only go on in front of it or behind: crop it to {last.slot} slots."
+        )
+
+    def extend(self, more: list[list[Mark]]) -> "Continuation":
+        """The same, with further marks for every sample."""
+        return Continuation([marks + new for marks, new in zip(self.samples, more)])
+
+    def select(self, samples: list[int]) -> "Continuation":
+        """That of a batch which holds these samples of this one, in this order."""
+        return Continuation([self.samples[sample] for sample in samples])
+
+    def last(self) -> list[Mark]:
+        """The last mark of every sample.
+
+        Raises:
+            ValueError: where a sample goes on is not known.
+        """
+        last = [marks[-1] for marks in self.samples]
+        if any(mark.text is None for mark in last):
+            raise ValueError(
+                "the cache holds tokens whose position_ids were passed in, and where they go on does not follow from "
+                "them under this circle_rope block: pass position_ids for the tokens behind them as well."
+            )
+        return last
+
+    def deltas(self, device: torch.device | str | None = None) -> torch.Tensor:
+        """Index of a text token that comes next, minus its slot: float32 `(batch, geometries)`.
+
+        Raises:
+            ValueError: as `last`.
+        """
+        rows = [[index - mark.slot for index in mark.text] for mark in self.last()]
+        return torch.tensor(rows, dtype=torch.float32, device="cpu").to(device)
+
+    def text_position_ids(self, slot: int, length: int, device: torch.device | str | None = None) -> torch.Tensor:
+        """Positions of text that fills `length` slots from `slot` on, behind all marks.
+
+        Returns:
+            float32 `(3 * geometries, batch, length)`.
+
+        Raises:
+            ValueError: as `last`.
+        """
+        if device not in self._rows:
+            self._rows[device] = self.deltas(device).T.repeat_interleave(3, dim=0)[..., None]
+        if length == 1:
+            return self._rows[device] + slot
+        return self._rows[device] + torch.arange(slot, slot + length, device=device)
+
+
 def sequence_index(
     blocks: list[VisionBlock],
     real: torch.Tensor | None,
     shape: tuple[int, int],
     geometries: Sequence[CircleGeometry | MRopeGeometry],
-    start: list[list[float]] | None = None,
-    blocks_before: list[int] | None = None,
-) -> tuple[torch.Tensor, list[list[float]]]:
+    before: list[Mark] | None = None,
+) -> tuple[torch.Tensor, list[list[Mark]]]:
     """Position index of whole sequences: text counts up, a vision block starts behind the largest index so far.
 
     Args:
@@ -288,42 +417,47 @@ def sequence_index(
         real: bool `(batch, seq)` on the CPU, False where padded, or None when nothing is.
         shape: (batch, seq).
         geometries: one set of three rows is computed for each.
-        start: first free index of every sample and geometry, `[batch][geometry]`; zeros if not given. This is how a
-            sequence goes on behind a cache.
-        blocks_before: vision blocks of every sample that are already in the cache (for `image_stride`).
+        before: where every sample goes on (`Continuation.last`); at index 0 if not given.
 
     Returns:
         position_ids: float32 `(3 * geometries, batch, seq)`, pads 0, on the CPU. Computed in float64 and rounded
             once, so an index is exact to half a float32 unit in the last place.
-        next_index: the first free index behind every sample under every geometry, `[batch][geometry]`.
+        marks: where every sample goes on behind each of its pieces, at least one for every sample.
     """
     batch, length = shape
     geometries = tuple(geometries)
     pieces = _lay_out(blocks, real, shape, geometries)
-    offsets, next_index = _place(pieces, geometries, start, blocks_before)
+    if before is None:
+        before = [start for (start,) in Continuation.of_text(batch, len(geometries)).samples]
+    offsets, marks = _place(pieces, geometries, before)
 
     # Arrays, not tensors, and one addition for all pieces: a batch can have many small ones.
     exact = torch.empty(len(geometries), 3, batch * length, dtype=torch.float64, device="cpu").numpy()
     counts, slot = [], 0
     for own in pieces:
-        for count, index, _ in own:
-            exact[:, :, slot : slot + count] = index
-            counts.append(count)
-            slot += count
+        for piece in own:
+            exact[:, :, slot : slot + piece.count] = piece.index
+            counts.append(piece.count)
+            slot += piece.count
     if counts:
-        offsets = torch.tensor(offsets, dtype=torch.float64, device="cpu").numpy().reshape(len(geometries), -1)
+        offsets = torch.tensor(offsets, dtype=torch.float64, device="cpu").numpy().T
         exact += offsets.repeat(counts, axis=1)[:, None]
     position_ids = torch.empty(3 * len(geometries), batch, length, dtype=torch.float32, device="cpu")
     position_ids.numpy()[:] = exact.reshape(position_ids.shape)
-    return position_ids, next_index
+    return position_ids, marks
 
 
-# What stands in place of a block's largest indices.
-_TEXT, _PADS = None, ()
+class _Piece(NamedTuple):
+    """Neighbouring slots of a sample: `kind` as a mark's, how many, their index from 0, a block's largest indices."""
+
+    kind: str
+    count: int
+    index: object
+    largest: Sequence[float] = ()
 
 
 def _lay_out(blocks, real, shape, geometries):
-    """The pieces of every sample in order: length, index counted from 0, and a block's largest indices."""
+    """The pieces of every sample in order."""
     batch, length = shape
     pieces, filled, parts = [[] for _ in range(batch)], [0] * batch, {}
     frames, ramp = _frames_of(geometries), _ramp(length)
@@ -331,48 +465,49 @@ def _lay_out(blocks, real, shape, geometries):
     for sample, slot, count in _runs(real.numpy()) if real is not None else [(row, 0, length) for row in range(batch)]:
         own, end = pieces[sample], slot + count
         if filled[sample] < slot:
-            own.append((slot - filled[sample], 0.0, _PADS))
+            own.append(_Piece(PADS, slot - filled[sample], 0.0))
         while waiting and waiting[-1][0] == sample and waiting[-1][1] < end:
             block = waiting.pop()
             begin, size = block.slot, block[2:]
             if size not in parts:
                 parts[size] = block._parts(geometries, frames)
             if slot < begin:
-                own.append((begin - slot, ramp[: begin - slot], _TEXT))
+                own.append(_Piece(TEXT, begin - slot, ramp[: begin - slot]))
             slot = begin + block.length
-            own.append((slot - begin, *parts[size]))
+            own.append(_Piece(BLOCK, slot - begin, *parts[size]))
         if slot < end:
-            own.append((end - slot, ramp[: end - slot], _TEXT))
+            own.append(_Piece(TEXT, end - slot, ramp[: end - slot]))
         filled[sample] = end
     for own, end in zip(pieces, filled):
         if end < length:
-            own.append((length - end, 0.0, _PADS))
+            own.append(_Piece(PADS, length - end, 0.0))
     return pieces
 
 
-def _place(pieces, geometries, start, blocks_before):
-    """What is added to the index of every piece, geometry by geometry, and the first free index behind each sample."""
-    offsets, next_index = [], [[] for _ in pieces]
-    for number, geometry in enumerate(geometries):
-        stride = geometry.image_stride
-        for sample, own in enumerate(pieces):
-            # The index of the next text token, and the first one above all so far. A ring that is moved backwards
-            # (`move_to_positive` below 0) sets them apart.
-            text = free = start[sample][number] if start is not None else 0.0
-            further = stride * blocks_before[sample] if blocks_before is not None else 0.0
-            for count, _, largest in own:
-                if largest is _TEXT:
-                    offsets.append(text)
-                    text += count
-                elif largest is _PADS:
-                    offsets.append(0.0)
-                else:
-                    free = text if text > free else free
-                    offsets.append(free + further)
-                    text = free + further + largest[number] + 1
-                    further += stride
-            next_index[sample].append(max(text, free))
-    return offsets, next_index
+def _place(pieces, geometries, before):
+    """What is added to the index of every piece, a row of one number per geometry, and every sample's marks."""
+    offsets, marks = [], []
+    strides = [geometry.image_stride for geometry in geometries]
+    nothing = [0.0] * len(strides)
+    for own, (slot, kind, text, free, blocks) in zip(pieces, before):
+        behind = []
+        for kind, count, _, largest in own:
+            slot += count
+            if kind == TEXT:
+                offsets.append(text)
+                text = tuple([index + count for index in text])
+            elif kind == PADS:
+                offsets.append(nothing)
+            else:
+                above = [max(pair) for pair in zip(text, free)]
+                start = [index + stride * blocks for index, stride in zip(above, strides)]
+                offsets.append(start)
+                text = tuple([index + most + 1 for index, most in zip(start, largest)])
+                free = tuple([max(pair) for pair in zip(text, above)])
+                blocks += 1
+            behind.append(Mark(slot, kind, text, free, blocks))
+        marks.append(behind or [Mark(slot, kind, text, free, blocks)])
+    return offsets, marks
 
 
 def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tensor) -> torch.Tensor:

@@ -4,48 +4,186 @@ Only positions differ from upstream: the classes below compute them (`get_rope_i
 give every decoder layer the cos/sin of its own geometry. Weights, modules and forwards are upstream's.
 """
 
+import copy
+import functools
+import inspect
 import re
 import warnings
-from functools import partial
+from contextvars import ContextVar
 
 import torch
+import transformers
 from torch import nn
-from transformers import GenerationMixin
+from transformers import Cache, GenerationMixin, PreTrainedModel
 from transformers.generation import utils as generation_utils
 from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
-    from .circle_rope_imp import VisionBlock, find_blocks, sequence_index
+    from .circle_rope_imp import GIVEN, Continuation, Mark, VisionBlock, find_blocks, sequence_index
     from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
-    from circle_rope_imp import VisionBlock, find_blocks, sequence_index
+    from circle_rope_imp import GIVEN, Continuation, Mark, VisionBlock, find_blocks, sequence_index
     from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 
 try:
-    from transformers.conversion_mapping import (
-        get_checkpoint_conversion_mapping,
-        register_checkpoint_conversion_mapping,
-    )
-except ImportError:  # transformers 4 renames by the class attribute that our classes inherit
-    get_checkpoint_conversion_mapping = None
+    from transformers import conversion_mapping
+except ImportError:  # what takes its place is checked below
+    conversion_mapping = None
+
+
+# ---- What we rely on ------------------------------------------------------------------------------------------------
+
+LAST_KNOWN_RELEASE = "5.24.0"
+
+# Whatever we touch of upstream's that is not public API: whose, its name, and the arguments that we count on.
+RELIED_ON = (
+    (upstream, "Qwen2_5_VLRotaryEmbedding", ("config",)),
+    (upstream.Qwen2_5_VLRotaryEmbedding, "forward", ("x", "position_ids")),
+    (upstream.Qwen2_5_VLDecoderLayer, "forward", ("position_embeddings",)),
+    (
+        upstream.Qwen2_5_VLTextModel,
+        "forward",
+        ("input_ids", "attention_mask", "position_ids", "inputs_embeds"),
+    ),
+    (
+        upstream.Qwen2_5_VLModel,
+        "forward",
+        (
+            "input_ids",
+            "attention_mask",
+            "position_ids",
+            "inputs_embeds",
+            "image_grid_thw",
+            "video_grid_thw",
+            "second_per_grid_ts",
+        ),
+    ),
+    (PreTrainedModel, "_from_config", ()),
+    (PreTrainedModel, "_supports_flex_attn", ()),
+    (PreTrainedModel, "_auto_class", ()),
+    (Qwen2ForCausalLM, "_tp_plan", ()),
+)
+
+# How a release makes the positions of a generation: newer ones up front, older ones step by step.
+POSITIONS_UP_FRONT = (GenerationMixin, "_prepare_position_ids_for_generation", ("inputs_tensor", "model_kwargs"))
+POSITIONS_BY_STEP = (GenerationMixin, "prepare_inputs_for_generation", ("cache_position",))
+
+# How a release finds the older names that it saves tensors under: newer ones in a register, older ones by attribute.
+NAMES_IN_REGISTER = (conversion_mapping, "register_checkpoint_conversion_mapping", ("mapping", "overwrite"))
+NAMES_BY_ATTRIBUTE = (PreTrainedModel, "_checkpoint_conversion_mapping", ())
+
+# Newer releases hand each chunk of a chunked prefill its part of the pictures; older ones drop or misplace them, and
+# get one whole prefill.
+CHUNKS_WITH_PICTURES = (generation_utils, "_slice_mm_encoder_output", ())
+
+
+def _is_there(owner, name, arguments):
+    if not hasattr(owner, name):
+        return False
+    return not arguments or set(arguments) <= set(inspect.signature(getattr(owner, name)).parameters)
+
+
+def _check_upstream():
+    """Refuse a release on which something that we rely on is gone or has another shape.
+
+    Raises:
+        ImportError: one is.
+    """
+    either = ((POSITIONS_UP_FRONT, POSITIONS_BY_STEP), (NAMES_IN_REGISTER, NAMES_BY_ATTRIBUTE))
+    for ways in (*((needed,) for needed in RELIED_ON), *either):
+        if not any(_is_there(*way) for way in ways):
+            owner, name, arguments = ways[0]
+            raise ImportError(
+                f"transformers {transformers.__version__} has no {getattr(owner, '__name__', 'transformers')}.{name}"
+                f"{f' with {chr(44).join(arguments)}' if arguments else ''}, which Circle-RoPE relies on: install "
+                f"transformers {LAST_KNOWN_RELEASE}, the last release known to be right."
+            )
+
+
+_check_upstream()
+
+
+def _names_of_arguments(function):
+    return tuple(inspect.signature(function).parameters)[1:]
+
+
+def _by_name(names, args, kwargs):
+    """All arguments of a call by their names, so that an override names only those that it uses."""
+    return {**dict(zip(names, args)), **kwargs} if args else kwargs
+
+
+# ---- How names of tensors are read ----------------------------------------------------------------------------------
 
 # Official checkpoints, V1 and whatever transformers 5 saves name their tensors by an older layout of the modules.
 OLD_LAYOUT = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))": "model.language_model"}
 
-# The same for the model without its head, whose own names have no `model.` in front. Transformers 5 takes that off by
-# itself, 4 does not.
-HEADLESS_LAYOUT = {r"^model(?!\.(language_model|visual))": "language_model"}
-if get_checkpoint_conversion_mapping is None:
-    HEADLESS_LAYOUT |= {r"^model.language_model": "language_model", r"^model.visual": "visual"}
+# The same for the model without its head, whose own names have no `model.` in front.
+HEADLESS_LAYOUT = {
+    r"^model\.(?=language_model|visual)": "",
+    r"^model(?!\.(language_model|visual))": "language_model",
+}
 
-# Newer releases make the positions of a whole generation up front; older ones ask for them at every step.
-GENERATE_KEEPS_POSITIONS = hasattr(GenerationMixin, "_prepare_position_ids_for_generation")
+# A task's own head may be missing from a checkpoint, or left over from it.
+BODY = re.compile(r"(^|\.)(language_model|visual|embed_tokens|layers|blocks)\.")
 
-# Newer releases hand each chunk of a chunked prefill its part of the pictures; older ones drop or misplace them.
-CHUNKED_PREFILL_SPLITS_PICTURES = hasattr(generation_utils, "_slice_mm_encoder_output")
+
+def new_name(name: str) -> str:
+    """The name a tensor has in our classes, given its name in a checkpoint of either layout."""
+    for pattern, replacement in OLD_LAYOUT.items():
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _rename_old_layout(model, state_dict, prefix, *args):
+    """Hook of `load_state_dict`: tensors that are named by the older layout of the modules get their new names."""
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        renamed = prefix + new_name(name[len(prefix) :])
+        if renamed != name:
+            state_dict[renamed] = state_dict.pop(name)
+
+
+class ReadsEveryLayout:
+    """Mixed into a model class: `from_pretrained` reads every layout of names, and refuses a load that misses one.
+
+    Releases look their own renamings up by the class, its attributes or its `model_type`, and most of them not for
+    custom code; `key_mapping` is the public way, and the same everywhere.
+    """
+
+    layout = OLD_LAYOUT
+
+    @classmethod
+    def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
+        """Upstream's `from_pretrained`.
+
+        Raises:
+            ValueError: tensors of the checkpoint have no place in the model, or tensors of the model no value, for
+                their names. A load that is partial on purpose (from a `state_dict`) goes through.
+        """
+        kwargs["key_mapping"] = {**cls.layout, **(kwargs.get("key_mapping") or {})}
+        is_partial = kwargs.get("state_dict") is not None
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        if not is_partial:
+            _refuse_misnamed(model, info)
+        return (model, info) if output_loading_info else model
+
+
+def _refuse_misnamed(model, info):
+    mismatched = {entry[0] if isinstance(entry, (list, tuple)) else entry for entry in info["mismatched_keys"]}
+    lost = sorted(name for name in info["unexpected_keys"] if BODY.search(name))
+    empty = sorted(name for name in set(info["missing_keys"]) - mismatched if BODY.search(name))
+    if lost or empty:
+        raise ValueError(
+            f"{model.name_or_path or 'the checkpoint'} does not fit {type(model).__name__} by its tensors' names: "
+            f"{len(lost)} of its tensors have no place{f' ({lost[0]} is one)' if lost else ''}, and {len(empty)} of "
+            f"the model's no value{f' ({empty[0]} is one)' if empty else ''}; give a complete Qwen2.5-VL checkpoint, "
+            "or its renamings as key_mapping."
+        )
+
+
+# ---- How positions travel -------------------------------------------------------------------------------------------
 
 
 def _to_host(*tensors):
@@ -56,7 +194,9 @@ def _to_host(*tensors):
     # float64 holds every token id and grid exactly.
     flat = torch.cat([tensor.flatten().double() for tensor in away]).cpu()
     parts = iter(flat.split([tensor.numel() for tensor in away]))
-    return [_like(tensor, next(parts)) if any(tensor is moved for moved in away) else tensor for tensor in tensors]
+    return tuple(
+        _like(tensor, next(parts)) if any(tensor is moved for moved in away) else tensor for tensor in tensors
+    )
 
 
 def _like(tensor, values):
@@ -128,6 +268,9 @@ def _take_own_geometry(geometry_of_layer, number, layer, args, kwargs):
     return args, kwargs
 
 
+TEXT_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLTextModel.forward)
+
+
 class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
     """Upstream's text model, with one geometry per layer; cos/sin are computed once per geometry and forward."""
 
@@ -139,7 +282,7 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
         self.set_schedule(schedule, geometries)
         for number, layer in enumerate(self.layers):
             # A hook, not a subclass: whatever wraps or shards the layers by their class still finds them.
-            own = partial(_take_own_geometry, self.geometry_of_layer, number)
+            own = functools.partial(_take_own_geometry, self.geometry_of_layer, number)
             layer.register_forward_pre_hook(own, with_kwargs=True)
 
     def set_schedule(self, schedule: tuple[str, ...], geometries: tuple[str, ...]) -> None:
@@ -150,52 +293,154 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
         self.rotary_emb = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config=self.config).to(device)
         self.rotary_emb.skips_integers = True
 
-    def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        position_ids=None,
-        past_key_values=None,
-        inputs_embeds=None,
-        **kwargs,
-    ):
-        text_row, positions = split_position_rows(position_ids, self.num_geometries)
+    @functools.wraps(upstream.Qwen2_5_VLTextModel.forward)
+    def forward(self, *args, **kwargs):
+        kwargs = _by_name(TEXT_ARGUMENTS, args, kwargs)
+        text_row, positions = split_position_rows(kwargs.get("position_ids"), self.num_geometries)
+        input_ids, inputs_embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
         if inputs_embeds is None and input_ids is not None:
-            input_ids, inputs_embeds = None, self.embed_tokens(input_ids)
+            inputs_embeds = self.embed_tokens(input_ids)
+            kwargs |= {"input_ids": None, "inputs_embeds": inputs_embeds}
         if inputs_embeds is not None:
             if positions is None:
-                past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
+                cache = find_cache(kwargs)
+                past_length = 0 if cache is None else cache.get_seq_length()
                 slots = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past_length
                 _, positions = split_position_rows(slots.expand(inputs_embeds.shape[:2]), self.num_geometries)
             kwargs["geometry_embeddings"] = tuple(self.rotary_emb(inputs_embeds, rows) for rows in positions.split(3))
-        return super().forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            # Masks and packing are made from the text row alone, never from fractional positions.
-            position_ids=None if text_row is None else text_row.expand(4, -1, -1),
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
+        # Masks and packing are made from the text row alone, never from fractional positions.
+        kwargs["position_ids"] = None if text_row is None else text_row.expand(4, -1, -1)
+        return super().forward(**kwargs)
+
+
+# ---- How a cache goes on --------------------------------------------------------------------------------------------
+
+
+def find_cache(arguments) -> Cache | None:
+    """The cache among the arguments or outputs of a call, by its type: its name differs from release to release."""
+    values = arguments.values() if hasattr(arguments, "values") else arguments
+    return next((value for value in values if isinstance(value, Cache)), None)
+
+
+def _length_of(cache, kwargs):
+    """Slots that are filled in a cache, pads counted."""
+    if cache is None:
+        return 0
+    cache_position = kwargs.get("cache_position")
+    if cache_position is not None:  # older releases pass it, and cannot tell the length of a static cache without it
+        return int(cache_position[0])
+    return int(cache.get_seq_length())
+
+
+class ContinuedCache:
+    """Mixed into the class of a cache that we have filled: it knows where its sequences go on, whatever becomes of it.
+
+    Attributes:
+        continuation: of its samples, in their order.
+    """
+
+    continuation: Continuation
+
+    def reorder_cache(self, beam_idx):
+        """Upstream's, with the continuation following."""
+        super().reorder_cache(beam_idx)
+        self.continuation = self.continuation.select(beam_idx.tolist())
+
+    def batch_select_indices(self, indices):
+        """Upstream's, with the continuation following."""
+        super().batch_select_indices(indices)
+        chosen = torch.arange(len(self.continuation.samples), device=indices.device)[indices]
+        self.continuation = self.continuation.select(chosen.tolist())
+
+    def batch_repeat_interleave(self, repeats):
+        """Upstream's, with the continuation following."""
+        super().batch_repeat_interleave(repeats)
+        batch = len(self.continuation.samples)
+        self.continuation = self.continuation.select([sample for sample in range(batch) for _ in range(repeats)])
+
+    def __reduce__(self):
+        return _make_continued, (type(self).__mro__[2],), self.__dict__
+
+
+@functools.cache
+def _continued(cls):
+    return type(cls.__name__, (ContinuedCache, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+def _make_continued(cls):
+    return _continued(cls).__new__(_continued(cls))
+
+
+def _keep(cache, continuation):
+    """Let a cache know where it goes on."""
+    if not isinstance(cache, ContinuedCache):
+        cache.__class__ = _continued(type(cache))
+    cache.continuation = continuation
+
+
+def _batch_of(cache):
+    """How many samples a cache of somebody else's holds, or None where it does not say."""
+    keys = getattr(cache.layers[0], "keys", None) if getattr(cache, "layers", None) else None
+    return keys.shape[0] if torch.is_tensor(keys) else None
+
+
+# ---- How positions are made -----------------------------------------------------------------------------------------
+
+MODEL_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLModel.forward)
+VISION_ARGUMENTS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
+
+
+def _real_tokens(attention_mask, length):
+    """Which of the last `length` tokens are no padding, bool `(batch, length)` on the CPU, or None where all are."""
+    if not torch.is_tensor(attention_mask) or attention_mask.ndim != 2:
+        return None
+    real = _to_host(attention_mask[:, -length:])[0].bool()
+    return None if real.numpy().all() else real
+
+
+def _seconds_of(videos, second_per_grid_ts):
+    """Seconds between two frames, one number for each video."""
+    if second_per_grid_ts is None:
+        return [1.0] * len(videos)
+    try:
+        seconds = torch.as_tensor(second_per_grid_ts)
+    except (TypeError, ValueError, RuntimeError):
+        seconds = torch.empty(0, 0)
+    if seconds.ndim == 0:
+        return [seconds.item()] * len(videos)
+    if seconds.ndim > 1 or len(seconds) != len(videos):
+        given = f"the shape {tuple(seconds.shape)}" if seconds.numel() else f"the value {second_per_grid_ts!r}"
+        raise ValueError(
+            f"second_per_grid_ts has {given}, but video_grid_thw has {len(videos)} rows: give one number of seconds "
+            "for every video, or one for all."
         )
+    return seconds.tolist()
 
 
-class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
+def _has_grids(vision):
+    return vision[0] is not None or vision[1] is not None
+
+
+class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
     """Qwen2.5-VL without its head, under Circle-RoPE.
 
     A config whose schedule has M-RoPE layers makes a `Qwen2_5_VLModel_AGE_V2`.
 
     Attributes:
-        rope_deltas: float32 `(batch, geometries)` of the last prefill, or None after text alone. The first free index
-            behind a sequence of n slots (pads counted) is n + rope_deltas, for each geometry.
+        rope_deltas: float32 `(batch, geometries)` of the last prefill, or None after text alone, for readers; a cache
+            goes on by itself. The next text token behind a sequence of n slots (pads counted) has the index
+            n + rope_deltas, for each geometry.
     """
 
     config: Qwen2_5_VLConfig_CircleRoPE_V2
     config_class = Qwen2_5_VLConfig_CircleRoPE_V2
+    layout = HEADLESS_LAYOUT
     _auto_class = "AutoModel"
     _supports_flex_attn = True
     _checkpoint_conversion_mapping = HEADLESS_LAYOUT
 
     def __new__(cls, config=None, *args, **kwargs):
+        # auto_map names one class for AutoModel; which of the two it is depends on the block.
         if cls is Qwen2_5_VLModel_CircleRoPE_V2 and config is not None:
             cls = _class_of(config)
         return super().__new__(cls)
@@ -214,7 +459,6 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
     def _reset_geometries(self):
         self.geometries = [self.config.make_geometry(name) for name in self.config.geometries]
         self.rope_deltas = None
-        self._vision_blocks = None  # vision blocks of every sample so far, for image_stride
 
     def set_circle_rope(self, block: dict | None) -> None:
         """Put the model under another `circle_rope` block; its weights stay as they are.
@@ -233,20 +477,15 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
         self.language_model.set_schedule(self.config.schedule, self.config.geometries)
         self._reset_geometries()
         if type(self) in (Qwen2_5_VLModel_CircleRoPE_V2, Qwen2_5_VLModel_AGE_V2):
+            # The class says whether some layers see M-RoPE, as if the model had been built under the block.
             self.__class__ = _class_of(self.config)
-
-    @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        """Upstream's `from_pretrained`, which for the model without its head knows one layout of tensor names only."""
-        kwargs.setdefault("key_mapping", HEADLESS_LAYOUT)
-        return super().from_pretrained(*args, **kwargs)
 
     def get_rope_index(
         self,
         input_ids: torch.LongTensor,
         image_grid_thw: torch.LongTensor | None = None,
         video_grid_thw: torch.LongTensor | None = None,
-        second_per_grid_ts: torch.Tensor | None = None,
+        second_per_grid_ts: torch.Tensor | float | None = None,
         attention_mask: torch.Tensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -258,64 +497,40 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
             input_ids: int64 `(batch, seq)`.
             image_grid_thw: int64 `(images, 3)`, grids before the spatial merge, in the order of the batch.
             video_grid_thw: int64 `(videos, 3)`, likewise.
-            second_per_grid_ts: float `(videos,)`, seconds between two frames; 1 if not given.
+            second_per_grid_ts: float `(videos,)`, seconds between two frames, or one number for all; 1 if not given.
             attention_mask: `(batch, seq)`, 0 where padded.
 
         Returns:
             position_ids: float32 `(3 * geometries, batch, seq)`, 0 where padded.
-            rope_deltas: float32 `(batch, geometries)`, first free index minus seq.
+            rope_deltas: float32 `(batch, geometries)`, index of a text token that comes next, minus seq.
 
         Raises:
-            ValueError: the placeholder tokens do not fit the grids.
+            ValueError: the placeholder tokens do not fit the grids, or second_per_grid_ts does not fit the videos.
         """
-        if image_grid_thw is None and video_grid_thw is None:
+        vision = (image_grid_thw, video_grid_thw, second_per_grid_ts)
+        if not _has_grids(vision):
             input_ids = torch.zeros_like(input_ids)  # as upstream: without any picture, placeholders are text
-        position_ids, rope_deltas, _ = self._index(
-            input_ids, image_grid_thw, video_grid_thw, second_per_grid_ts, attention_mask
-        )
-        return position_ids, rope_deltas
+        position_ids, continuation = self._index(input_ids, vision, attention_mask)
+        return position_ids, continuation.deltas(input_ids.device)
 
-    def _index(
-        self,
-        input_ids,
-        image_grid_thw=None,
-        video_grid_thw=None,
-        second_per_grid_ts=None,
-        attention_mask=None,
-        past_length=0,
-    ):
-        """`get_rope_index` behind `past_length` cached slots, and how many vision blocks every sample has by then."""
-        device = input_ids.device
-        input_ids, attention_mask, image_grid_thw, video_grid_thw, seconds = _to_host(
-            input_ids, attention_mask, image_grid_thw, video_grid_thw, second_per_grid_ts
+    def _index(self, input_ids, vision, attention_mask=None, past_length=0, continuation=None):
+        """Positions of tokens behind `past_length` slots, and where their samples go on behind them."""
+        device, (batch, length) = input_ids.device, input_ids.shape
+        if torch.is_tensor(attention_mask):
+            attention_mask = attention_mask[:, -length:] if attention_mask.ndim == 2 else None
+        input_ids, attention_mask, *vision = _to_host(input_ids, attention_mask, *vision)
+        real = _real_tokens(attention_mask, length)
+        if continuation is None:
+            continuation = Continuation.of_text(batch, len(self.geometries), past_length)
+        continuation = continuation.until(past_length)
+        position_ids, marks = sequence_index(
+            self.vision_blocks(input_ids, *vision, real),
+            real,
+            (batch, length),
+            self.geometries,
+            continuation.last(),
         )
-        real = None
-        if attention_mask is not None and attention_mask.ndim == 2:
-            if attention_mask.is_floating_point():
-                attention_mask = attention_mask.bool()
-            if not attention_mask.numpy().all():
-                real = attention_mask[:, -input_ids.shape[1] :].bool()
-        blocks = self.vision_blocks(input_ids, image_grid_thw, video_grid_thw, seconds, real)
-        batch, length = input_ids.shape
-        start = blocks_before = None
-        if past_length > 0:
-            start = (self._deltas(batch).double() + past_length).tolist()
-            if self._vision_blocks is not None:
-                beams = batch // len(self._vision_blocks)
-                blocks_before = [count for count in self._vision_blocks for _ in range(beams)]
-        position_ids, next_index = sequence_index(
-            blocks, real, (batch, length), self.geometries, start=start, blocks_before=blocks_before
-        )
-        counts = blocks_before or [0] * batch
-        for block in blocks:
-            counts[block.sample] += 1
-        slots = past_length + length
-        rope_deltas = torch.tensor(
-            [[index - slots for index in sample] for sample in next_index], dtype=torch.float32, device="cpu"
-        )
-        if device.type != "cpu":
-            position_ids, rope_deltas = (rows.to(device, non_blocking=True) for rows in (position_ids, rope_deltas))
-        return position_ids, rope_deltas, counts
+        return position_ids.to(device, non_blocking=True), continuation.extend(marks)
 
     def _merged_grids(self, grid_thw):
         if grid_thw is None:
@@ -328,29 +543,17 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
         input_ids: torch.LongTensor,
         image_grid_thw: torch.LongTensor | None = None,
         video_grid_thw: torch.LongTensor | None = None,
-        second_per_grid_ts: torch.Tensor | None = None,
+        second_per_grid_ts: torch.Tensor | float | None = None,
         real: torch.Tensor | None = None,
     ) -> list[VisionBlock]:
         """Where the images and videos of a batch stand: `get_rope_index`'s arguments on the CPU, with a bool mask."""
         images, videos = self._merged_grids(image_grid_thw), self._merged_grids(video_grid_thw)
-        seconds = [1.0] * len(videos) if second_per_grid_ts is None else torch.as_tensor(second_per_grid_ts).tolist()
-        if len(seconds) != len(videos):
-            raise ValueError(
-                f"second_per_grid_ts has {len(seconds)} entries, but video_grid_thw has {len(videos)} rows: give one "
-                "for every video."
-            )
         frequency = self.config.vision_config.tokens_per_second if videos else None
-        intervals = [frequency * second for second in seconds]
+        intervals = [frequency * second for second in _seconds_of(videos, second_per_grid_ts)]
         return [
             *find_blocks(input_ids, real, self.config.image_token_id, images, [0.0] * len(images), "image"),
             *find_blocks(input_ids, real, self.config.video_token_id, videos, intervals, "video"),
         ]
-
-    def _deltas(self, batch):
-        """`rope_deltas` for a batch that may hold several continuations of each prefilled sample."""
-        if self.rope_deltas is None:
-            return torch.zeros(batch, len(self.geometries))
-        return self.rope_deltas.repeat_interleave(batch // self.rope_deltas.shape[0], dim=0)
 
     def _placeholder_ids(self, inputs_embeds):
         """Token ids as far as positions need them, read back from embeddings."""
@@ -364,89 +567,124 @@ class Qwen2_5_VLModel_CircleRoPE_V2(upstream.Qwen2_5_VLModel):
         """Whether any image or video placeholder is among these tokens."""
         return bool(((input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)).any())
 
-    @torch.compiler.disable  # it reads token ids and grids as Python numbers
+    def continuation_of(self, cache: Cache | None, batch: int, past_length: int) -> Continuation | None:
+        """Where the samples of a cache go on: as it knows itself, or None where it holds text alone or nothing.
+
+        Raises:
+            ValueError: the cache holds another number of samples than `batch`.
+        """
+        if past_length == 0:
+            return None
+        continuation = cache.continuation if isinstance(cache, ContinuedCache) else None
+        held = len(continuation.samples) if continuation is not None else _batch_of(cache)
+        if held not in (None, batch):
+            raise ValueError(
+                f"the cache holds {held} samples, but the tokens are {batch}: give one row of tokens for each sample "
+                "of the cache, or repeat the cache with its batch_repeat_interleave."
+            )
+        return continuation
+
     def next_position_ids(
         self,
-        input_ids,
-        inputs_embeds=None,
+        input_ids: torch.LongTensor,
+        vision=(None, None, None),
         attention_mask=None,
-        past_length=0,
-        image_grid_thw=None,
-        video_grid_thw=None,
-        second_per_grid_ts=None,
-    ) -> torch.Tensor:
-        """Positions of the tokens that come behind `past_length` cached slots; `rope_deltas` is brought up to date.
+        past_length: int = 0,
+        continuation: Continuation | None = None,
+    ) -> tuple[torch.Tensor | None, Continuation | None]:
+        """Positions of the tokens that come behind `past_length` cached slots.
 
         Args:
-            input_ids, inputs_embeds: the new tokens alone, as ids `(batch, seq)` or embedded.
+            input_ids: the new tokens alone, `(batch, seq)`.
+            vision: `image_grid_thw`, `video_grid_thw` and `second_per_grid_ts` of the new images and videos alone.
             attention_mask: `(batch, past_length + seq)` or `(batch, seq)`, 0 where padded.
             past_length: slots in the cache, pads counted.
-            image_grid_thw, video_grid_thw, second_per_grid_ts: of the new images and videos alone.
+            continuation: where the cached samples go on; None for text.
 
         Returns:
-            float32 `(3 * geometries, batch, seq)`, or None for a prefill without grids: as upstream, that is all text.
+            float32 `(3 * geometries, batch, seq)`, or None where every index is its slot; and where the samples go on
+            behind the new tokens, None likewise.
         """
-        has_grids = image_grid_thw is not None or video_grid_thw is not None
-        if input_ids is None and has_grids:
-            input_ids = self._placeholder_ids(inputs_embeds)
-        if has_grids and (past_length == 0 or self.has_placeholders(input_ids)):
-            position_ids, self.rope_deltas, self._vision_blocks = self._index(
-                input_ids, image_grid_thw, video_grid_thw, second_per_grid_ts, attention_mask, past_length
-            )
-            return position_ids
-        if past_length == 0:
-            self.rope_deltas = self._vision_blocks = None
-            if input_ids is not None:
-                return None
-        new = input_ids if input_ids is not None else inputs_embeds
-        batch, length = new.shape[:2]
-        slots = torch.arange(length, device=new.device) + past_length
-        positions = self._deltas(batch).to(new.device).T[:, :, None] + slots
-        return positions.repeat_interleave(3, dim=0)
+        length = input_ids.shape[1]
+        is_text = not _has_grids(vision) or (past_length > 0 and not self.has_placeholders(input_ids))
+        if is_text and (length == 1 or past_length == 0 or _real_tokens(attention_mask, length) is None):
+            if continuation is None:
+                return None, None
+            if continuation.end > past_length:
+                continuation = continuation.until(past_length)
+            return continuation.text_position_ids(past_length, length, input_ids.device), continuation
+        if is_text:
+            input_ids, vision = torch.zeros_like(input_ids), (None, None, None)
+        position_ids, continuation = self._index(input_ids, vision, attention_mask, past_length, continuation)
+        self.rope_deltas = continuation.deltas(input_ids.device)
+        return position_ids, continuation
 
-    def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        position_ids=None,
-        past_key_values=None,
-        inputs_embeds=None,
-        use_cache=None,
-        image_grid_thw=None,
-        video_grid_thw=None,
-        second_per_grid_ts=None,
-        **kwargs,
-    ):
+    @torch.compiler.disable  # it reads token ids and grids as Python numbers
+    def _make_positions(self, kwargs, cache):
+        """`next_position_ids` of the arguments of a forward."""
+        for pixels, grid_thw in (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")):
+            if kwargs.get(grid_thw) is None and kwargs.get(pixels) is not None:
+                raise ValueError(f"{pixels} was given without {grid_thw}: pass both, as the processor returns them.")
+        past_length = _length_of(cache, kwargs)
+        vision = tuple(kwargs.get(key) for key in VISION_ARGUMENTS)
+        tokens = kwargs.get("input_ids")
+        if tokens is None:
+            embeds = kwargs["inputs_embeds"]
+            tokens = self._placeholder_ids(embeds) if _has_grids(vision) else embeds[..., 0]
+        if past_length == 0:
+            self.rope_deltas = None
+        continuation = self.continuation_of(cache, tokens.shape[0], past_length)
+        return self.next_position_ids(tokens, vision, kwargs.get("attention_mask"), past_length, continuation)
+
+    @torch.compiler.disable
+    def _continue_given(self, position_ids, attention_mask, past_length, continuation):
+        """Where samples go on behind tokens whose positions were passed in: behind the largest, if that is enough."""
+        _, rows = split_position_rows(position_ids, len(self.geometries))
+        batch, length = rows.shape[1:]
+        if continuation is None:
+            continuation = Continuation.of_text(batch, len(self.geometries), past_length)
+        continuation = continuation.until(past_length)
+        largest = rows.unflatten(0, (-1, 3)).amax(1)
+        real = _real_tokens(attention_mask, length)
+        if real is not None:
+            largest = largest.masked_fill(~real.to(largest.device), -1.0)
+        is_enough = all(geometry.ends_at_its_largest for geometry in self.geometries)
+        marks = []
+        for own, (before, *_) in zip((largest.amax(-1).T.double() + 1).tolist(), map(reversed, continuation.samples)):
+            index = None
+            if is_enough and before.text is not None:
+                index = tuple(max(known) for known in zip(own, before.text, before.free))
+            marks.append([Mark(past_length + length, GIVEN, index, index, before.blocks)])
+        return continuation.extend(marks)
+
+    @functools.wraps(upstream.Qwen2_5_VLModel.forward)
+    def forward(self, *args, **kwargs):
         """Upstream's forward; `position_ids` may have the rows that `split_position_rows` lists."""
-        if position_ids is not None:
+        kwargs = _by_name(MODEL_ARGUMENTS, args, kwargs)
+        continuation = kwargs.pop("continuation", None)  # given by our `generate`, with the positions that it made
+        cache, position_ids = find_cache(kwargs), kwargs.get("position_ids")
+        is_given = position_ids is not None and continuation is None
+        if position_ids is None:
+            kwargs["position_ids"], continuation = self._make_positions(kwargs, cache)
+        elif is_given:
             split_position_rows(position_ids, len(self.geometries))
-        else:
-            for pixels, grid_thw in (("pixel_values", image_grid_thw), ("pixel_values_videos", video_grid_thw)):
-                if grid_thw is None and kwargs.get(pixels) is not None:
-                    name = "video_grid_thw" if pixels.endswith("videos") else "image_grid_thw"
-                    raise ValueError(f"{pixels} was given without {name}: pass both, as the processor returns them.")
-            past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
-            position_ids = self.next_position_ids(
-                input_ids,
-                inputs_embeds,
-                attention_mask,
-                past_length,
-                image_grid_thw,
-                video_grid_thw,
-                second_per_grid_ts,
-            )
-        return super().forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
-            image_grid_thw=image_grid_thw,
-            video_grid_thw=video_grid_thw,
-            second_per_grid_ts=second_per_grid_ts,
-            **kwargs,
-        )
+            if not torch.compiler.is_compiling():
+                past_length = _length_of(cache, kwargs)
+                before = self.continuation_of(cache, position_ids.shape[-2], past_length)
+        outputs = super().forward(**kwargs)
+        if torch.compiler.is_compiling():  # a compiled call takes positions and leaves a cache as it is
+            return outputs
+        if cache is None:
+            cache = find_cache(outputs)
+        if cache is None:
+            return outputs
+        if is_given:
+            continuation = self._continue_given(position_ids, kwargs.get("attention_mask"), past_length, before)
+        if continuation is not None:
+            _keep(cache, continuation)
+        elif isinstance(cache, ContinuedCache):  # it was emptied, and holds text now
+            _keep(cache, Continuation.of_text(outputs[0].shape[0], len(self.geometries)))
+        return outputs
 
 
 class Qwen2_5_VLModel_AGE_V2(Qwen2_5_VLModel_CircleRoPE_V2):
@@ -457,7 +695,52 @@ def _class_of(config):
     return Qwen2_5_VLModel_AGE_V2 if "mrope" in config.geometries else Qwen2_5_VLModel_CircleRoPE_V2
 
 
-class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForConditionalGeneration):
+# ---- How generate makes and carries positions -----------------------------------------------------------------------
+
+
+class _Prompt:
+    """What one call of `generate` knows of its prompt: positions of its last slots, and where it goes on behind them.
+
+    `first` is the slot of the first position, behind what a cache held already.
+    """
+
+    def __init__(self, first, positions, continuation):
+        self.first, self.positions, self.continuation = first, positions, continuation
+
+    def expand(self, batch):
+        """For a batch with several continuations of each sample."""
+        times = batch // self.positions.shape[1]
+        if times > 1:
+            samples = [sample for sample in range(self.positions.shape[1]) for _ in range(times)]
+            self.positions, self.continuation = self.positions[:, samples], self.continuation.select(samples)
+        return self
+
+    def position_ids(self, slot, length, continuation):
+        """Positions of `length` slots from `slot` on, float32 `(3 * geometries, batch, length)`."""
+        prompt = self.positions[..., slot - self.first :][..., :length] if slot < self.end else None
+        if prompt is not None and prompt.shape[-1] == length:
+            return prompt
+        begin = max(slot, self.end)
+        text = continuation.text_position_ids(begin, slot + length - begin, self.positions.device)
+        return text if prompt is None else torch.cat([prompt, text], -1)
+
+    @property
+    def end(self):
+        return self.first + self.positions.shape[-1]
+
+
+# A variable of the running call, not of the model: several threads may generate at once, and a call may hold another
+# (an assistant's).
+_PROMPT: ContextVar[_Prompt | None] = ContextVar("_PROMPT", default=None)
+
+GENERATE_ARGUMENTS = _names_of_arguments(GenerationMixin.generate)
+PICTURES = ("pixel_values", "pixel_values_videos", *VISION_ARGUMENTS)
+PREPARE_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLForConditionalGeneration.prepare_inputs_for_generation)
+
+
+class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
+    ReadsEveryLayout, upstream.Qwen2_5_VLForConditionalGeneration, GenerationMixin
+):
     """Qwen2.5-VL under Circle-RoPE or AGE, as the config's `circle_rope` block says."""
 
     config: Qwen2_5_VLConfig_CircleRoPE_V2
@@ -479,31 +762,71 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
         """Put the model under another `circle_rope` block: see `Qwen2_5_VLModel_CircleRoPE_V2.set_circle_rope`."""
         self.model.set_circle_rope(block)
 
-    def _position_ids_for_generation(self, tokens, length, past_length, model_kwargs):
-        """Positions of the last `length` tokens, float32 `(3 * geometries, batch, length)`, for a step of `generate`.
+    @functools.wraps(GenerationMixin.generate)
+    def generate(self, *args, **kwargs):
+        kwargs = _whole_prefill(_by_name(GENERATE_ARGUMENTS, args, kwargs), self.generation_config)
+        token = _PROMPT.set(None)
+        try:
+            return super().generate(**kwargs)
+        finally:
+            _PROMPT.reset(token)
 
-        `tokens` are ids or embeddings, of the whole sequence or of the new part alone. The grids may be those of the
-        whole sequence (then nothing of an earlier call is needed) or of its new part.
+    def _prompt_of(self, tokens, length, past_length, cache, model_kwargs):
+        """The last `length` tokens of a sequence as a `_Prompt`, and its pictures that are not in the cache yet.
+
+        `tokens` are ids or embeddings, of the whole sequence or of the new part alone; `model_kwargs` hold the images
+        and videos of the whole sequence or of its new part.
         """
         input_ids = tokens if tokens.ndim == 2 else self.model._placeholder_ids(tokens)
         attention_mask = model_kwargs.get("attention_mask")
-        vision = [model_kwargs.get(key) for key in ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")]
-        if past_length > 0 and not self._has_grids_of_whole(input_ids, past_length, length, *vision[:2]):
-            return self.model.next_position_ids(
-                input_ids[:, -length:], None, attention_mask, past_length, *(vision if length > 1 else ())
+        continuation = self.model.continuation_of(cache, input_ids.shape[0], past_length)
+        uncached = self._uncached_pictures(input_ids, length, past_length, model_kwargs)
+        cached = input_ids[:, :-length]
+        if continuation is None and self.model.has_placeholders(cached) and _has_grids(_vision_of(model_kwargs)):
+            # Somebody else filled the cache, with pictures that came along once more.
+            positions, continuation = self.model._index(input_ids, _vision_of(model_kwargs), attention_mask)
+        else:
+            new = input_ids[:, -length:]
+            positions, continuation = self.model._index(
+                new, _vision_of(uncached), attention_mask, past_length, continuation
             )
-        position_ids, self.model.rope_deltas, self.model._vision_blocks = self.model._index(
-            input_ids, *vision, attention_mask
-        )
-        return position_ids[..., -length:]
+        self.model.rope_deltas = continuation.deltas(input_ids.device)
+        return _Prompt(past_length, positions[..., -length:], continuation), uncached
 
-    def _has_grids_of_whole(self, input_ids, past_length, length, image_grid_thw, video_grid_thw):
-        """Whether a sequence that goes on behind a cache came whole, with the grids of all its images and videos."""
-        if length == 1 or input_ids.shape[1] != past_length + length:
+    def _uncached_pictures(self, input_ids, length, past_length, model_kwargs):
+        """Of the images and videos that came with a sequence, those whose tokens are not in the cache yet."""
+        given = {key: model_kwargs.get(key) for key in PICTURES}
+        if past_length == 0:
+            return given
+        if not self.model.has_placeholders(input_ids[:, -length:]):
+            return dict.fromkeys(PICTURES)
+        if not self._are_of_whole(input_ids, past_length + length, given):
+            return given
+        for pixels_key, grid_key, token_id, kind in (
+            ("pixel_values", "image_grid_thw", self.config.image_token_id, "image"),
+            ("pixel_values_videos", "video_grid_thw", self.config.video_token_id, "video"),
+        ):
+            if given[grid_key] is None:
+                continue
+            host_ids, host_grid = _to_host(input_ids, given[grid_key])
+            merged = self.model._merged_grids(host_grid)
+            blocks = find_blocks(host_ids, None, token_id, merged, [0.0] * len(merged), kind)
+            kept = [number for number, block in enumerate(blocks) if block.slot >= past_length]
+            if given[pixels_key] is not None:
+                pictures = given[pixels_key].split(host_grid.prod(-1).tolist())
+                given[pixels_key] = torch.cat([pictures[number] for number in kept]) if kept else None
+            given[grid_key] = given[grid_key][kept] if kept else None
+            if kind == "video" and torch.is_tensor(given["second_per_grid_ts"]) and given["second_per_grid_ts"].ndim:
+                given["second_per_grid_ts"] = given["second_per_grid_ts"][kept] if kept else None
+        return given
+
+    def _are_of_whole(self, input_ids, total, given):
+        """Whether a sequence that goes on behind a cache came whole, with all its images and videos."""
+        if input_ids.shape[1] != total or not _has_grids(_vision_of(given)):
             return False
-        if image_grid_thw is None and video_grid_thw is None:
-            return False
-        input_ids, image_grid_thw, video_grid_thw = _to_host(input_ids, image_grid_thw, video_grid_thw)
+        input_ids, image_grid_thw, video_grid_thw = _to_host(
+            input_ids, given["image_grid_thw"], given["video_grid_thw"]
+        )
         merged_cells = self.config.vision_config.spatial_merge_size**2
         return all(
             (0 if grid_thw is None else int(grid_thw.prod(-1).sum()) // merged_cells)
@@ -514,109 +837,102 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(upstream.Qwen2_5_VLForCon
             )
         )
 
-    def _prepare_generation_config(self, *args, **kwargs):
-        generation_config, model_kwargs = super()._prepare_generation_config(*args, **kwargs)
-        has_pictures = any(model_kwargs.get(key) is not None for key in ("pixel_values", "pixel_values_videos"))
-        if generation_config.prefill_chunk_size is not None and has_pictures and not CHUNKED_PREFILL_SPLITS_PICTURES:
-            warnings.warn(
-                "prefill_chunk_size is ignored: this transformers release cannot split a prompt with pictures.",
-                stacklevel=2,
-            )
-            generation_config.prefill_chunk_size = None
-        return generation_config, model_kwargs
-
     def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs):
-        """Text row and geometry rows of the whole generation so far, `(1 + 3 * geometries, batch, seq)`."""
+        """Positions of the whole generation so far in the layout of stock, `(4, batch, seq)`.
+
+        What the layers see is in `_PROMPT`; this is for upstream, which cuts and lengthens it step by step, and for an
+        assistant model, which may be of another class.
+        """
         text_row = GenerationMixin._prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs)
         tokens = inputs_tensor
         if (input_ids := model_kwargs.get("input_ids")) is not None and input_ids.shape[1] > 0:
             tokens = input_ids
-        cache = model_kwargs.get("past_key_values")
-        past_length = 0 if cache is None else int(cache.get_seq_length())
-        positions = self._position_ids_for_generation(
-            tokens, text_row.shape[-1] - past_length, past_length, model_kwargs
-        )
-        model_kwargs["rope_deltas"] = self.model._deltas(tokens.shape[0]).to(positions.device)
+        cache = find_cache(model_kwargs)
+        past_length = _length_of(cache, model_kwargs)
+        length = text_row.shape[-1] - past_length
+        prompt, uncached = self._prompt_of(tokens, length, past_length, cache, model_kwargs)
+        _PROMPT.set(prompt)
         if past_length > 0 and tokens.ndim == 2:
-            uncached = self._uncached_vision_inputs(tokens, positions.shape[-1], past_length, model_kwargs)
             for key, value in uncached.items():
                 model_kwargs.pop(key, None) if value is None else model_kwargs.update({key: value})
-        # Cached slots are never read again.
-        positions = nn.functional.pad(positions, (past_length, 0))
-        text_row = text_row.to(positions).expand(1, positions.shape[1], -1)
-        return torch.cat([text_row, positions])
+        # Cached slots are never read again. The last geometry is M-RoPE's where there is one, as an assistant expects.
+        positions = nn.functional.pad(prompt.positions[-3:], (past_length, 0))
+        return torch.cat([text_row.to(positions).expand(1, positions.shape[1], -1), positions])
 
-    def _update_model_kwargs_for_generation(self, outputs, model_kwargs, *args, **kwargs):
-        known = model_kwargs["position_ids"].shape[-1] if model_kwargs.get("rope_deltas") is not None else None
-        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
-        if known is not None:
-            # Upstream counts on from the last token, which is not the largest index where that is an image's.
-            position_ids = model_kwargs["position_ids"]
-            slots = torch.arange(known, position_ids.shape[-1], device=position_ids.device)
-            new = model_kwargs["rope_deltas"].T[:, :, None] + slots
-            position_ids[1:, :, known:] = new.repeat_interleave(3, dim=0)
-        return model_kwargs
+    @functools.wraps(upstream.Qwen2_5_VLForConditionalGeneration.prepare_inputs_for_generation)
+    def prepare_inputs_for_generation(self, *args, **kwargs):
+        kwargs = _by_name(PREPARE_ARGUMENTS, args, kwargs)
+        cache = find_cache(kwargs)
+        if _is_there(*POSITIONS_UP_FRONT):
+            return self._with_positions_up_front(cache, kwargs)
+        return self._with_positions_of_step(cache, kwargs)
 
-    def prepare_inputs_for_generation(self, input_ids, past_key_values=None, inputs_embeds=None, **kwargs):
-        kwargs.pop("rope_deltas", None)
-        given = dict(kwargs)
-        past_length = 0 if past_key_values is None else int(past_key_values.get_seq_length())
-        if not GENERATE_KEEPS_POSITIONS:
-            # Any 2-D row keeps upstream from making positions of its own, and becomes the text row.
-            kwargs["position_ids"] = _text_row(input_ids, kwargs.get("attention_mask"))
-        model_inputs = super().prepare_inputs_for_generation(
-            input_ids, past_key_values=past_key_values, inputs_embeds=inputs_embeds, **kwargs
-        )
-        new = model_inputs.get("inputs_embeds")
-        new = new if new is not None else model_inputs["input_ids"]
-        if not GENERATE_KEEPS_POSITIONS:
-            whole = input_ids if new.ndim == 2 else inputs_embeds
-            text_row = model_inputs["position_ids"]
-            positions = self._position_ids_for_generation(whole, new.shape[1], past_length, given)
-            model_inputs["position_ids"] = torch.cat([text_row.to(positions)[None], positions])
-            if past_length > 0 and new.ndim == 2 and new.shape[1] > 1:
-                model_inputs.update(self._uncached_vision_inputs(input_ids, new.shape[1], past_length, given))
+    def _with_positions_up_front(self, cache, kwargs):
+        """Upstream's inputs of a step, with the positions that `_PROMPT` knows or goes on to."""
+        given, prompt = kwargs.get("position_ids"), _PROMPT.get()
+        model_inputs = super().prepare_inputs_for_generation(**kwargs)
+        if prompt is None or given is None:  # positions of the caller's, or a loop that is not ours
+            return model_inputs
+        text_row = model_inputs["position_ids"][:1]
+        batch, length = text_row.shape[1:]
+        slot = given.shape[-1] - length
+        if slot == 0:  # all that was given: a prefill, or a chunk of one
+            slot = _length_of(cache, kwargs)
+        prompt = prompt.expand(batch)
+        continuation = prompt.continuation
+        if isinstance(cache, ContinuedCache) and slot >= prompt.end:
+            continuation = cache.continuation
+        positions = prompt.position_ids(slot, length, continuation)
+        model_inputs["position_ids"] = torch.cat([text_row.to(positions), positions])
+        model_inputs["continuation"] = continuation
         return model_inputs
 
-    def _uncached_vision_inputs(self, input_ids, length, past_length, model_kwargs):
-        """Pictures and grids of the images and videos whose tokens are not in the cache yet."""
-        uncached = {}
-        if not self.model.has_placeholders(input_ids[:, -length:]):
-            return dict.fromkeys(("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw"))
-        grids = [model_kwargs.get(key) for key in ("image_grid_thw", "video_grid_thw")]
-        is_whole = self._has_grids_of_whole(input_ids, past_length, length, *grids)
-        for pixels_key, grid_key, token_id, kind in (
-            ("pixel_values", "image_grid_thw", self.config.image_token_id, "image"),
-            ("pixel_values_videos", "video_grid_thw", self.config.video_token_id, "video"),
-        ):
-            pixels, grid_thw = model_kwargs.get(pixels_key), model_kwargs.get(grid_key)
-            if pixels is None or grid_thw is None:
-                continue
-            if is_whole:
-                host_ids, host_grid = _to_host(input_ids, grid_thw)
-                merged = self.model._merged_grids(host_grid)
-                blocks = find_blocks(host_ids, None, token_id, merged, [0.0] * len(merged), kind)
-                kept = [number for number, block in enumerate(blocks) if block.slot >= past_length]
-                pictures = pixels.split(host_grid.prod(-1).tolist())
-                pixels = torch.cat([pictures[number] for number in kept]) if kept else None
-                grid_thw = grid_thw[kept] if kept else None
-            uncached[pixels_key], uncached[grid_key] = pixels, grid_thw
-        return uncached
+    def _with_positions_of_step(self, cache, kwargs):
+        """Upstream's inputs of a step, with the positions of its tokens, on releases that make them step by step."""
+        past_length = _length_of(cache, kwargs)
+        tokens = kwargs["input_ids"]
+        # Any 2-D row keeps upstream from making positions of its own, and becomes the text row.
+        kwargs["position_ids"] = _text_row(tokens, kwargs.get("attention_mask"))
+        model_inputs = super().prepare_inputs_for_generation(**kwargs)
+        new = model_inputs.get("inputs_embeds")
+        new = new if new is not None else model_inputs["input_ids"]
+        if new.ndim == 3:
+            tokens = kwargs["inputs_embeds"]
+        length = new.shape[1]
+        known = self.model.continuation_of(cache, new.shape[0], past_length)
+        if past_length > 0 and length == 1 and (known is None or known.end <= past_length):
+            if known is None:
+                known = Continuation.of_text(new.shape[0], len(self.model.geometries), past_length)
+            positions = known.text_position_ids(past_length, 1, new.device)
+            model_inputs["continuation"] = known
+        else:
+            prompt, uncached = self._prompt_of(tokens, length, past_length, cache, kwargs)
+            positions, model_inputs["continuation"] = prompt.positions, prompt.continuation
+            if past_length > 0 and new.ndim == 2:
+                model_inputs.update(uncached)
+        text_row = model_inputs["position_ids"][None]
+        model_inputs["position_ids"] = torch.cat([text_row.to(positions), positions])
+        return model_inputs
 
 
-def new_name(name: str) -> str:
-    """The name a tensor has in our classes, given its name in a checkpoint of either layout."""
-    for pattern, replacement in OLD_LAYOUT.items():
-        name = re.sub(pattern, replacement, name)
-    return name
+def _vision_of(arguments):
+    return tuple(arguments.get(key) for key in VISION_ARGUMENTS)
 
 
-def _rename_old_layout(model, state_dict, prefix, *args):
-    """Hook of `load_state_dict`: tensors that are named by the older layout of the modules get their new names."""
-    for name in [name for name in state_dict if name.startswith(prefix)]:
-        renamed = prefix + new_name(name[len(prefix) :])
-        if renamed != name:
-            state_dict[renamed] = state_dict.pop(name)
+def _whole_prefill(kwargs, default):
+    """The arguments of `generate`, without a chunked prefill that the release cannot do with pictures."""
+    config = kwargs.get("generation_config") or default
+    chunk_size = kwargs.get("prefill_chunk_size", getattr(config, "prefill_chunk_size", None))
+    has_pictures = any(kwargs.get(key) is not None for key in ("pixel_values", "pixel_values_videos"))
+    if chunk_size is None or not has_pictures or _is_there(*CHUNKS_WITH_PICTURES):
+        return kwargs
+    warnings.warn(
+        "prefill_chunk_size is ignored: this transformers release cannot split a prompt with pictures.", stacklevel=3
+    )
+    config = copy.deepcopy(config)
+    config.prefill_chunk_size = None
+    kwargs = {key: value for key, value in kwargs.items() if key != "prefill_chunk_size"}
+    return {**kwargs, "generation_config": config}
 
 
 def _text_row(input_ids, attention_mask):
@@ -626,13 +942,18 @@ def _text_row(input_ids, attention_mask):
     return (attention_mask.long().cumsum(-1) - 1).masked_fill(attention_mask == 0, 0)
 
 
-def _register_key_renaming():
-    """Releases that look the renaming of old tensor names up by class do not apply it to custom code by themselves."""
-    mapping = get_checkpoint_conversion_mapping(upstream.Qwen2_5_VLForConditionalGeneration.__name__)
-    if mapping is not None:
-        name = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.__name__
-        register_checkpoint_conversion_mapping(name, mapping, overwrite=True)
+def _register_older_names():
+    """Save under the older names, as stock does, on releases that look them up in a register.
+
+    Some look in it by the class, some by `model_type`.
+    """
+    for known_by, layout in (
+        (Qwen2_5_VLConfig_CircleRoPE_V2.model_type, OLD_LAYOUT),
+        (Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.__name__, OLD_LAYOUT),
+    ):
+        names = [conversion_mapping.WeightRenaming(*pair) for pair in layout.items()]
+        conversion_mapping.register_checkpoint_conversion_mapping(known_by, names, overwrite=True)
 
 
-if get_checkpoint_conversion_mapping is not None:
-    _register_key_renaming()
+if _is_there(*NAMES_IN_REGISTER):
+    _register_older_names()
