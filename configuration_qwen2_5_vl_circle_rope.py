@@ -1,7 +1,9 @@
 """Configuration of Qwen2.5-VL with Circle-RoPE: the `circle_rope` block of config.json and the AGE schedule."""
 
+import contextlib
 import copy
 import difflib
+import json
 import math
 import re
 import warnings
@@ -10,7 +12,7 @@ from transformers.utils.versions import require_version
 
 require_version("transformers>=4.57.0", "Circle-RoPE needs it: pip install -U transformers")
 
-from transformers import Qwen2_5_VLConfig, modeling_rope_utils  # noqa: E402
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLTextConfig  # noqa: E402
 
 try:
     from .circle_rope_imp import CircleGeometry, MRopeGeometry
@@ -26,9 +28,9 @@ AUTO_MAP = {
     "AutoModelForImageTextToText": "modeling_qwen2_5_vl_circle_rope.Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
     "AutoModelForVision2Seq": "modeling_qwen2_5_vl_circle_rope.Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
 }
-# transformers 5 keeps rope_theta and mrope_section in one dict, `rope_parameters`; before, rope_theta stood by itself
-# beside `rope_scaling`. It reads both forms, older releases only theirs.
-HAS_ROPE_PARAMETERS = hasattr(modeling_rope_utils, "RopeParameters")
+
+# The rope type that our text configs name: no other code knows it, and whatever it says about it tells what to do.
+MARK = "circle_rope, which needs AutoModelForImageTextToText and trust_remote_code=True"
 
 STRATEGIES = ("strategy_1", "strategy_2", "strategy_3", "strategy_4")
 GEOMETRIES = ("circle", "mrope")
@@ -162,16 +164,109 @@ def _block_of_v1(config_dict: dict) -> dict | None:
     return {"move_to_origin": False, **block}
 
 
-def _split_rope_parameters(config_dict: dict) -> dict:
-    """A text config as transformers 5 saves it, in the form that older releases read."""
-    parameters = config_dict.get("rope_parameters")
-    if HAS_ROPE_PARAMETERS or not isinstance(parameters, dict):
-        return config_dict
-    rest = {key: value for key, value in config_dict.items() if key != "rope_parameters"}
-    scaling = {key: value for key, value in parameters.items() if key != "rope_theta"}
-    if "rope_theta" in parameters:
-        rest["rope_theta"] = parameters["rope_theta"]
-    return {**rest, "rope_scaling": scaling or None}
+# Where a text config has its rope, by the release: newer ones keep all of it in one dict, `rope_parameters`; older ones
+# keep rope_theta beside `rope_scaling`.
+HAS_ROPE_PARAMETERS = hasattr(Qwen2_5_VLTextConfig(), "rope_parameters")
+ROPE_KEYS = ("rope_parameters", "rope_scaling", "rope_theta")
+
+if not HAS_ROPE_PARAMETERS and not hasattr(Qwen2_5_VLTextConfig(), "rope_scaling"):
+    raise ImportError(
+        "the installed transformers has neither rope_parameters nor rope_scaling in Qwen2_5_VLTextConfig, which "
+        "Circle-RoPE relies on: install transformers 5.24.0, the last release known to be right."
+    )
+
+
+def read_rope(config_dict: dict) -> dict:
+    """The rope of a text config of any release, as one dict with `rope_type` and, where they are given, the rest.
+
+    `{"type": "mrope"}` beside a rope type means that type with sections, and the default alone. A text config that an
+    older release made into `rope_scaling` goes over the `rope_parameters` beside it, unless it is our own mark.
+    """
+    parts = [config_dict.get(key) for key in ("rope_parameters", "rope_scaling")]
+    parts = [part for part in parts if isinstance(part, dict)]
+    rope = {}
+    for part in sorted(parts, key=lambda part: part.get("rope_type") != MARK):
+        names = [part.get("stands_for"), part.get("rope_type"), part.get("type")]
+        names = [name for name in names if name not in (None, MARK, "mrope")]
+        scaled = [name for name in names if name != "default"]
+        rope |= {key: value for key, value in part.items() if key not in ("rope_type", "type", "stands_for")}
+        rope["rope_type"] = (scaled or ["default"])[0]
+    if rope.get("rope_theta") is None and config_dict.get("rope_theta") is not None:
+        rope["rope_theta"] = config_dict["rope_theta"]
+    return rope
+
+
+def _rope_of_release(rope):
+    """The same as the keys of a text config that the running release reads."""
+    if HAS_ROPE_PARAMETERS or not rope:
+        return {"rope_parameters": rope} if rope else {}
+    scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
+    keys = {"rope_scaling": {**scaling, "type": scaling["rope_type"]}} if "rope_type" in scaling else {}
+    return {**keys, "rope_theta": rope["rope_theta"]} if "rope_theta" in rope else keys
+
+
+def _with_rope_of_release(config_dict):
+    """A whole config as any release wrote it, with its rope in one place and in the running release's form."""
+    outer = {key: config_dict.get(key) for key in ROPE_KEYS}
+    rest = {key: value for key, value in config_dict.items() if key not in ROPE_KEYS}
+    text = config_dict.get("text_config")
+    if text is None:
+        return {**rest, **_rope_of_release(read_rope(outer))}
+    if isinstance(text, dict):
+        rope = read_rope(text) or read_rope(outer)  # some releases wrote it twice
+        text = {key: value for key, value in text.items() if key not in ROPE_KEYS}
+        rest["text_config"] = {**text, **_rope_of_release(rope)}
+    return rest
+
+
+def _rope_in(text_config):
+    """The dict of a text config that names its rope type and sections."""
+    if HAS_ROPE_PARAMETERS:
+        return text_config.rope_parameters
+    if text_config.rope_scaling is None:
+        text_config.rope_scaling = {"rope_type": "default"}
+    return text_config.rope_scaling
+
+
+def _set_mark(text_config):
+    rope = _rope_in(text_config)
+    if rope.get("rope_type") != MARK:
+        rope["stands_for"] = read_rope({"rope_parameters": rope})["rope_type"]
+        rope["rope_type"] = MARK
+        rope.pop("type", None)
+
+
+@contextlib.contextmanager
+def plain_rope(text_config: Qwen2_5_VLTextConfig):
+    """While it lasts, a text config names the rope type that its mark stands for, as upstream's code reads it."""
+    rope = _rope_in(text_config)
+    is_marked = rope.get("rope_type") == MARK
+    if is_marked:
+        rope["rope_type"] = rope.pop("stands_for")
+    try:
+        yield
+    finally:
+        if is_marked:
+            _set_mark(text_config)
+
+
+def mark(config_dict: dict) -> dict:
+    """A whole config.json of a Circle-RoPE checkpoint with the mark, readable by ours on every release.
+
+    Readers that do not know Circle-RoPE stop at a rope type that they have never heard of, whichever of the two places
+    they look in.
+    """
+    config_dict = copy.deepcopy(config_dict)
+    text = config_dict["text_config"] if isinstance(config_dict.get("text_config"), dict) else config_dict
+    rope = read_rope(text) or read_rope(config_dict)
+    for key in ROPE_KEYS:
+        config_dict.pop(key, None)
+        text.pop(key, None)
+    rope = {**rope, "rope_type": MARK, "stands_for": rope.get("rope_type", "default")}
+    if "rope_theta" in rope:
+        text["rope_theta"] = rope["rope_theta"]
+    text["rope_parameters"], text["rope_scaling"] = rope, dict(rope)
+    return config_dict
 
 
 class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
@@ -196,17 +291,27 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
             kwargs["architectures"] = ["Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"]
         kwargs.pop("model_type", None)
         kwargs["auto_map"] = dict(AUTO_MAP)
-        if isinstance(kwargs.get("text_config"), dict):
-            kwargs["text_config"] = _split_rope_parameters(kwargs["text_config"])
-        super().__init__(**_split_rope_parameters(kwargs))
+        super().__init__(**_with_rope_of_release(kwargs))
         self.circle_rope = circle_rope
 
     def __setattr__(self, key, value):
+        # However the block comes, it is checked before it counts.
         if key == "circle_rope":
             value = validate_circle_rope(value)
             self._check_against_text_config(value)
             self._apply_to_text_config(value)
+            _set_mark(self.text_config)
         super().__setattr__(key, value)
+
+    def save_pretrained(self, *args, **kwargs):
+        """Upstream's `save_pretrained`; what it writes carries the mark."""
+        with plain_rope(self.text_config):  # upstream validates what it saves
+            return super().save_pretrained(*args, **kwargs)
+
+    def to_json_string(self, *args, **kwargs) -> str:
+        """Upstream's `to_json_string`, with the mark."""
+        config_dict = mark(json.loads(super().to_json_string(*args, **kwargs)))
+        return json.dumps(config_dict, indent=2, sort_keys=True) + "\n"
 
     def _check_against_text_config(self, block):
         text_config = self.text_config
@@ -221,7 +326,6 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
 
     def _apply_to_text_config(self, block):
         text_config = self.text_config
-        # Where rope_theta and mrope_section are kept, by the release.
         theta_in = text_config.rope_parameters if HAS_ROPE_PARAMETERS else text_config.__dict__
         base, rope_theta = block.get("base"), theta_in["rope_theta"]
         if base is not None:
@@ -233,10 +337,7 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
                 )
             theta_in["rope_theta"] = float(base)
         if block.get("mrope_section") is not None:
-            if not HAS_ROPE_PARAMETERS and text_config.rope_scaling is None:
-                text_config.rope_scaling = {"rope_type": "default"}
-            section_in = text_config.rope_parameters if HAS_ROPE_PARAMETERS else text_config.rope_scaling
-            section_in["mrope_section"] = list(block["mrope_section"])
+            _rope_in(text_config)["mrope_section"] = list(block["mrope_section"])
 
     @property
     def schedule(self) -> tuple[str, ...]:

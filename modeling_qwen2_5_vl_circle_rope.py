@@ -21,12 +21,12 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
     from .circle_rope_imp import GIVEN, Continuation, Mark, VisionBlock, find_blocks, sequence_index
-    from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+    from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
     from circle_rope_imp import GIVEN, Continuation, Mark, VisionBlock, find_blocks, sequence_index
-    from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+    from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
 
 try:
     from transformers import conversion_mapping
@@ -277,7 +277,8 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
     _supports_flex_attn = True
 
     def __init__(self, config, schedule: tuple[str, ...], geometries: tuple[str, ...]):
-        super().__init__(config)
+        with plain_rope(config):
+            super().__init__(config)
         self.geometry_of_layer = []  # the hooks read it, so that a schedule reaches layers that something has wrapped
         self.set_schedule(schedule, geometries)
         for number, layer in enumerate(self.layers):
@@ -290,7 +291,8 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
         self.num_geometries = len(geometries)
         self.geometry_of_layer[:] = [geometries.index(name) for name in schedule]
         device = self.rotary_emb.inv_freq.device
-        self.rotary_emb = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config=self.config).to(device)
+        with plain_rope(self.config):
+            self.rotary_emb = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config=self.config).to(device)
         self.rotary_emb.skips_integers = True
 
     @functools.wraps(upstream.Qwen2_5_VLTextModel.forward)

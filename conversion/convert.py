@@ -18,6 +18,7 @@ from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
     AUTO_MAP,
     V1_MODEL_TYPE,
     Qwen2_5_VLConfig_CircleRoPE_V2,
+    mark,
     validate_circle_rope,
 )
 from modeling_qwen2_5_vl_circle_rope import (  # noqa: E402
@@ -69,6 +70,7 @@ def make_config(base: Path, block: dict) -> dict:
         config["architectures"] = [Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.__name__]
         config["auto_map"] = dict(AUTO_MAP)
         _apply_rope(config)
+        config = mark(config)
         Qwen2_5_VLConfig_CircleRoPE_V2.from_dict(json.loads(json.dumps(config)))
     except ConversionError:
         raise

@@ -2,14 +2,16 @@
 
 import inspect
 import json
+import shutil
 from pathlib import Path
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, new_name
 
 ROOT = Path(__file__).resolve().parent.parent
 AutoModelForVision = getattr(transformers, "AutoModelForVision2Seq", None) or transformers.AutoModelForImageTextToText
@@ -54,8 +56,21 @@ def config_arguments(layers=4):
     }
 
 
-def make_config(block=None, layers=4):
-    return Qwen2_5_VLConfig_CircleRoPE_V2(circle_rope=block, **config_arguments(layers))
+# Every way to scale a rope that upstream has for Qwen2.5-VL.
+SECTIONS = {"mrope_section": [2, 3, 3]}
+ROPES = {
+    "default": {"type": "mrope", **SECTIONS},
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, **SECTIONS},
+    "linear": {"type": "linear", "factor": 2.0, **SECTIONS},
+    "dynamic": {"rope_type": "dynamic", "factor": 3.0, **SECTIONS},
+}
+
+
+def make_config(block=None, layers=4, rope_scaling=None):
+    arguments = config_arguments(layers)
+    if rope_scaling is not None:
+        arguments["text_config"]["rope_scaling"] = dict(rope_scaling)
+    return Qwen2_5_VLConfig_CircleRoPE_V2(circle_rope=block, **arguments)
 
 
 def make_stock():
@@ -78,6 +93,50 @@ def save_base(directory):
     model.save_pretrained(directory)
     save_processor(directory)
     return directory
+
+
+def old_name(name):
+    """The inverse of the renaming: `model.visual.x` is `visual.x` in official checkpoints."""
+    return name.removeprefix("model.") if name.startswith("model.visual.") else name.replace(".language_model", "")
+
+
+def write_layout(source, directory, layout, sharded=False):
+    """A copy of a checkpoint with the "old" or "new" names, or those that a function makes, in one file or several."""
+    shutil.copytree(source, directory, dirs_exist_ok=True)
+    state = {new_name(name): tensor for name, tensor in read_tensors(source).items()}
+    if layout != "new":
+        rename = old_name if layout == "old" else layout
+        state = {rename(name): tensor for name, tensor in state.items()}
+    for file in directory.glob("*.safetensors*"):
+        file.unlink()
+    if not sharded:
+        save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
+        return directory
+    names, weight_map = sorted(state), {}
+    for number in range(3):
+        shard = f"model-0000{number + 1}-of-00003.safetensors"
+        part = {name: state[name] for name in names[number::3]}
+        save_file(part, directory / shard, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, shard)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    return directory
+
+
+def read_tensors(directory):
+    """Every tensor of a checkpoint, by the name it has there."""
+    state = {}
+    for file in sorted(Path(directory).glob("*.safetensors")):
+        state |= load_file(file)
+    return state
+
+
+def load_whole(cls, directory, **kwargs):
+    """Load, and fail on any tensor that is missing, left over or of another shape."""
+    model, info = cls.from_pretrained(directory, output_loading_info=True, **kwargs)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    return model.eval()
 
 
 def text(length):

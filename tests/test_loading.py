@@ -2,13 +2,11 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -27,51 +25,20 @@ from modeling_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLModel_CircleRoPE_V2,
     new_name,
 )
-from models import ROOT, AutoModelForVision, for_stock, make_config, make_stock, one_image
+from models import (
+    ROOT,
+    AutoModelForVision,
+    for_stock,
+    load_whole,
+    make_config,
+    make_stock,
+    old_name,
+    one_image,
+    read_tensors,
+    write_layout,
+)
 
 BLOCK = {"radius": 6, "alpha": 0.25, "AGE_mode": "strategy_4"}
-
-
-def old_name(name):
-    """The inverse of the renaming: `model.visual.x` is `visual.x` in official checkpoints."""
-    return name.removeprefix("model.") if name.startswith("model.visual.") else name.replace(".language_model", "")
-
-
-def write(directory, layout, sharded, source):
-    """A copy of the checkpoint in `source` with the given layout of names, in one file or in several."""
-    shutil.copytree(source, directory, dirs_exist_ok=True)
-    state = {new_name(name): tensor for name, tensor in read(source).items()}
-    if layout == "old":
-        state = {old_name(name): tensor for name, tensor in state.items()}
-    for file in directory.glob("*.safetensors*"):
-        file.unlink()
-    if not sharded:
-        save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
-        return directory
-    names, weight_map = sorted(state), {}
-    for number in range(3):
-        shard = f"model-0000{number + 1}-of-00003.safetensors"
-        part = {name: state[name] for name in names[number::3]}
-        save_file(part, directory / shard, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(part, shard)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
-    return directory
-
-
-def read(directory):
-    state = {}
-    for file in sorted(Path(directory).glob("*.safetensors")):
-        state |= load_file(file)
-    return state
-
-
-def load(cls, directory, **kwargs):
-    """Load, and fail on any tensor that is missing, left over or of another shape."""
-    model, info = cls.from_pretrained(directory, output_loading_info=True, **kwargs)
-    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
-    return model.eval()
 
 
 def assert_weights(model, state):
@@ -93,33 +60,33 @@ def saved(request, base_dir):
 @pytest.mark.parametrize("sharded", [False, True], ids=["single file", "sharded"])
 @pytest.mark.parametrize("layout", ["old", "new"])
 def test_official_checkpoints_load_by_hand(saved, tmp_path, layout, sharded):
-    directory = write(tmp_path / "official", layout, sharded, saved)
+    directory = write_layout(saved, tmp_path / "official", layout, sharded)
     config = Qwen2_5_VLConfig_CircleRoPE_V2.from_pretrained(directory)
     config.circle_rope = BLOCK
-    model = load(Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, directory, config=config)
+    model = load_whole(Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, directory, config=config)
     assert type(model.model) is Qwen2_5_VLModel_AGE_V2 and model.model.geometries[0].radius == 6
-    assert_weights(model, read(directory))
+    assert_weights(model, read_tensors(directory))
 
 
 @pytest.mark.parametrize("sharded", [False, True], ids=["single file", "sharded"])
 @pytest.mark.parametrize("layout", ["old", "new"])
 def test_converted_checkpoints_load_through_every_auto_class(saved, tmp_path, layout, sharded):
-    directory = write(tmp_path / "official", layout, sharded, saved)
+    directory = write_layout(saved, tmp_path / "official", layout, sharded)
     output = tmp_path / "converted"
     convert(directory, output, BLOCK)
     for cls in (AutoModelForVision, AutoModelForImageTextToText, AutoModelForCausalLM):
-        model = load(cls, output, trust_remote_code=True)
+        model = load_whole(cls, output, trust_remote_code=True)
         assert type(model).__name__ == "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"
-        assert_weights(model, read(directory))
+        assert_weights(model, read_tensors(directory))
     assert type(AutoProcessor.from_pretrained(output, trust_remote_code=True)).__name__ == "Qwen2_5_VLProcessor"
 
 
 def test_checkpoints_as_this_release_saves_them_load_unchanged(saved, tmp_path):
     convert(saved, tmp_path / "converted", BLOCK)
-    model = load(AutoModelForVision, tmp_path / "converted", trust_remote_code=True)
+    model = load_whole(AutoModelForVision, tmp_path / "converted", trust_remote_code=True)
     inputs = one_image()
     expected = make_stock()
-    expected.load_state_dict({new_name(name): tensor for name, tensor in read(saved).items()})
+    expected.load_state_dict({new_name(name): tensor for name, tensor in read_tensors(saved).items()})
     mrope = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(make_config({"AGE_mode": ["mrope"] * 4})).eval()
     mrope.load_state_dict(model.state_dict())
     with torch.no_grad():
@@ -128,13 +95,13 @@ def test_checkpoints_as_this_release_saves_them_load_unchanged(saved, tmp_path):
 
 @pytest.mark.parametrize("layout", ["old", "new"])
 def test_auto_model_loads_what_stock_loads(base_dir, tmp_path, layout):
-    directory = write(tmp_path / "official", layout, False, base_dir)
+    directory = write_layout(base_dir, tmp_path / "official", layout, False)
     convert(directory, tmp_path / "converted", {**BLOCK})
     model, info = AutoModel.from_pretrained(tmp_path / "converted", trust_remote_code=True, output_loading_info=True)
     assert type(model).__name__ == "Qwen2_5_VLModel_AGE_V2"
     assert not info["missing_keys"] and not info["mismatched_keys"]
     assert set(info["unexpected_keys"]) <= {"lm_head.weight"}
-    state = {new_name(name): tensor for name, tensor in read(directory).items()}
+    state = {new_name(name): tensor for name, tensor in read_tensors(directory).items()}
     assert all(torch.equal(tensor, state[f"model.{name}"]) for name, tensor in model.state_dict().items())
 
 
@@ -142,13 +109,13 @@ def test_auto_model_loads_what_stock_loads(base_dir, tmp_path, layout):
 def test_saved_models_load_again(tmp_path, block):
     model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(make_config(block)).eval()
     model.save_pretrained(tmp_path / "saved", max_shard_size="100KB")
-    again = load(AutoModelForVision, tmp_path / "saved", trust_remote_code=True)
+    again = load_whole(AutoModelForVision, tmp_path / "saved", trust_remote_code=True)
     assert again.config.circle_rope == (block or {})
     inputs = one_image()
     with torch.no_grad():
         assert torch.equal(again(**inputs).logits, model(**inputs).logits)
     again.save_pretrained(tmp_path / "again")
-    third = load(AutoModelForVision, tmp_path / "again", trust_remote_code=True)
+    third = load_whole(AutoModelForVision, tmp_path / "again", trust_remote_code=True)
     assert third.config.circle_rope == (block or {})
     assert (tmp_path / "again" / "circle_rope_imp.py").exists()
 
@@ -166,20 +133,20 @@ def test_saved_checkpoints_keep_the_official_names(tmp_path):
     """Other engines know those."""
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(make_config()).save_pretrained(tmp_path / "ours")
     make_stock().save_pretrained(tmp_path / "stock")
-    assert read(tmp_path / "ours").keys() == read(tmp_path / "stock").keys()
+    assert read_tensors(tmp_path / "ours").keys() == read_tensors(tmp_path / "stock").keys()
 
 
 @pytest.mark.parametrize("cls", [Qwen2_5_VLModel_CircleRoPE_V2, Qwen2_5_VLModel_AGE_V2])
 def test_the_headless_model_saves_and_loads(tmp_path, cls):
     model = cls(make_config(BLOCK if cls is Qwen2_5_VLModel_AGE_V2 else None))
     model.save_pretrained(tmp_path)
-    again = load(AutoModel, tmp_path, trust_remote_code=True)
+    again = load_whole(AutoModel, tmp_path, trust_remote_code=True)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values()))
 
 
 def test_a_block_can_be_given_when_loading(base_dir, tmp_path):
     convert(base_dir, tmp_path / "converted", BLOCK)
-    model = load(AutoModelForVision, tmp_path / "converted", trust_remote_code=True, circle_rope={"radius": 3})
+    model = load_whole(AutoModelForVision, tmp_path / "converted", trust_remote_code=True, circle_rope={"radius": 3})
     assert model.model.geometries[0].radius == 3 and len(model.model.geometries) == 1
 
 
@@ -213,29 +180,29 @@ def v1_config(base_dir, block, model_type):
 
 @pytest.fixture(params=["qwen2_5_vl_circle_rope", "qwen2_5_vl"])
 def v1_dir(request, base_dir, tmp_path):
-    directory = write(tmp_path / "v1", "old", False, base_dir)
+    directory = write_layout(base_dir, tmp_path / "v1", "old", False)
     config = v1_config(base_dir, {"radius": 10, "alpha": 0.5, "AGE_mode": "strategy_4"}, request.param)
     (directory / "config.json").write_text(json.dumps(config))
     return directory
 
 
 def test_v1_checkpoints_load_with_v1s_defaults(v1_dir):
-    model = load(Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, v1_dir)
+    model = load_whole(Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, v1_dir)
     assert model.config.circle_rope == {
         "move_to_origin": False,
         "radius": 10,
         "alpha": 0.5,
         "AGE_mode": "strategy_4",
     }
-    assert_weights(model, read(v1_dir))
+    assert_weights(model, read_tensors(v1_dir))
 
 
 def test_v1_checkpoints_convert(v1_dir, tmp_path):
     convert(v1_dir, tmp_path / "converted", {})
-    model = load(AutoModelForVision, tmp_path / "converted", trust_remote_code=True)
+    model = load_whole(AutoModelForVision, tmp_path / "converted", trust_remote_code=True)
     assert model.config.circle_rope["move_to_origin"] is False
     assert model.config.text_config.num_hidden_layers == 4
-    assert_weights(model, read(v1_dir))
+    assert_weights(model, read_tensors(v1_dir))
 
 
 @pytest.mark.parametrize("key", ["radius", "alpha"])
