@@ -294,7 +294,7 @@ class Mark(NamedTuple):
     Attributes:
         slot: first slot behind the piece, pads counted.
         kind: what the piece is: `TEXT`, `PADS`, `BLOCK` or `GIVEN`.
-        text: index of a text token that comes next, one for each geometry, or None where nobody knows.
+        text: index of a text token that comes next, one for each geometry; None where nobody knows.
         free: first index above all so far, likewise. A ring that is moved backwards (`move_to_positive` below 0) sets
             the two apart.
         blocks: vision blocks so far.
@@ -331,8 +331,7 @@ class Continuation:
     def until(self, length: int) -> "Continuation":
         """The same, cut back or grown by text to `length` slots.
 
-        Raises:
-            ValueError: the cut is inside a picture, or inside tokens whose positions were passed in.
+        Behind a cut inside a picture, or inside tokens whose positions were passed in, nobody knows where to go on.
         """
         if self.end == length:
             return self
@@ -350,19 +349,7 @@ class Continuation:
             return [*kept, last._replace(slot=length, kind=TEXT, text=text)]
         if rest[0].kind == PADS:
             return [*kept, last._replace(slot=length, kind=PADS)]
-        what = "a picture" if rest[0].kind == BLOCK else "tokens whose positions were passed in"
-        raise ValueError(
-            f"a cache of {length} slots ends inside {what} (sample {sample}, slots {last.slot} to {rest[0].slot - 1}),"
-            f" but can only go on in front of it or behind: crop it to {last.slot} slots."
-        )
-
-    def extend(self, more: list[list[Mark]]) -> "Continuation":
-        """The same, with further marks for every sample."""
-        return Continuation([marks + new for marks, new in zip(self.samples, more)])
-
-    def select(self, samples: list[int]) -> "Continuation":
-        """That of a batch which holds these samples of this one, in this order."""
-        return Continuation([self.samples[sample] for sample in samples])
+        return [*kept, last._replace(slot=length, kind=rest[0].kind, text=None, free=None)]
 
     def last(self) -> list[Mark]:
         """The last mark of every sample.
@@ -371,11 +358,17 @@ class Continuation:
             ValueError: where a sample goes on is not known.
         """
         last = [marks[-1] for marks in self.samples]
-        if any(mark.text is None for mark in last):
-            raise ValueError(
-                "the cache holds tokens whose position_ids were passed in, and where they go on does not follow from "
-                "them under this circle_rope block: pass position_ids for the tokens behind them as well."
-            )
+        for sample, (mark, marks) in enumerate(zip(last, self.samples)):
+            if mark.text is None and mark.kind == BLOCK:
+                raise ValueError(
+                    f"a cache of {mark.slot} slots ends inside a picture of sample {sample}, which begins at slot "
+                    f"{marks[-2].slot}: crop the cache to {marks[-2].slot} slots, or to the picture's end."
+                )
+            if mark.text is None:
+                raise ValueError(
+                    "the cache holds tokens whose position_ids were passed in, and where they go on does not follow "
+                    "from them: pass position_ids for the tokens behind them as well."
+                )
         return last
 
     def deltas(self, device: torch.device | str | None = None) -> torch.Tensor:

@@ -29,7 +29,7 @@ AUTO_MAP = {
     "AutoModelForVision2Seq": "modeling_qwen2_5_vl_circle_rope.Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
 }
 
-# The rope type that our text configs name: no other code knows it, and whatever it says about it tells what to do.
+# The rope type that our text configs name: no other code knows it, and what it says about it tells what to do.
 MARK = "circle_rope, which needs AutoModelForImageTextToText and trust_remote_code=True"
 
 STRATEGIES = ("strategy_1", "strategy_2", "strategy_3", "strategy_4")
@@ -164,7 +164,7 @@ def _block_of_v1(config_dict: dict) -> dict | None:
     return {"move_to_origin": False, **block}
 
 
-# Where a text config has its rope, by the release: newer ones keep all of it in one dict, `rope_parameters`; older ones
+# Where a text config has its rope, by the release: newer ones keep it all in one dict, `rope_parameters`; older ones
 # keep rope_theta beside `rope_scaling`.
 HAS_ROPE_PARAMETERS = hasattr(Qwen2_5_VLTextConfig(), "rope_parameters")
 ROPE_KEYS = ("rope_parameters", "rope_scaling", "rope_theta")
@@ -179,8 +179,8 @@ if not HAS_ROPE_PARAMETERS and not hasattr(Qwen2_5_VLTextConfig(), "rope_scaling
 def read_rope(config_dict: dict) -> dict:
     """The rope of a text config of any release, as one dict with `rope_type` and, where they are given, the rest.
 
-    `{"type": "mrope"}` beside a rope type means that type with sections, and the default alone. A text config that an
-    older release made into `rope_scaling` goes over the `rope_parameters` beside it, unless it is our own mark.
+    `{"type": "mrope"}` beside a rope type means that type with sections, and alone the default one. Of both forms side
+    by side `rope_scaling` counts, as upstream, unless it is our mark.
     """
     parts = [config_dict.get(key) for key in ("rope_parameters", "rope_scaling")]
     parts = [part for part in parts if isinstance(part, dict)]
@@ -266,6 +266,10 @@ def mark(config_dict: dict) -> dict:
     if "rope_theta" in rope:
         text["rope_theta"] = rope["rope_theta"]
     text["rope_parameters"], text["rope_scaling"] = rope, dict(rope)
+    # Some releases name the whole's type here, and stock would take the vision config for the whole then.
+    vision = config_dict.get("vision_config")
+    if isinstance(vision, dict) and vision.get("model_type") == Qwen2_5_VLConfig.model_type:
+        vision["model_type"] = "qwen2_5_vl_vision"
     return config_dict
 
 

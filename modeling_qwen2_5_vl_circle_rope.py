@@ -122,7 +122,8 @@ OLD_LAYOUT = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))"
 
 # The same for the model without its head, whose own names have no `model.` in front.
 HEADLESS_LAYOUT = {
-    r"^model\.(?=language_model|visual)": "",
+    r"^model\.visual": "visual",
+    r"^model\.language_model": "language_model",
     r"^model(?!\.(language_model|visual))": "language_model",
 }
 

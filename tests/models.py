@@ -56,6 +56,15 @@ def config_arguments(layers=4):
     }
 
 
+# What a release calls the cache: older ones have the older name alone, newer ones take both.
+NAMES_OF_THE_CACHE = [
+    "past_key_values",
+    *({"cache"} & set(inspect.signature(Qwen2_5_VLForConditionalGeneration.forward).parameters)),
+]
+
+# A model with random weights may well say a placeholder.
+GREEDY = {"do_sample": False, "return_dict_in_generate": True, "suppress_tokens": [IMAGE, VIDEO]}
+
 # Every way to scale a rope that upstream has for Qwen2.5-VL.
 SECTIONS = {"mrope_section": [2, 3, 3]}
 ROPES = {

@@ -4,7 +4,6 @@ The tests are few, so that all releases together take minutes; the other files s
 """
 
 import copy
-import inspect
 import json
 import logging
 import os
@@ -25,6 +24,8 @@ from configuration_qwen2_5_vl_circle_rope import MARK, Qwen2_5_VLConfig_CircleRo
 from conversion.convert import convert
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, find_cache, new_name
 from models import (
+    GREEDY,
+    NAMES_OF_THE_CACHE,
     ROOT,
     ROPES,
     VIDEO,
@@ -49,11 +50,6 @@ BLOCKS = {
     "a list": {"AGE_mode": ["mrope", "circle", "circle", "mrope"], "radius": 3},
 }
 EVERY_AUTO_CLASS = (AutoModelForVision, AutoModelForImageTextToText, AutoModelForCausalLM)
-# Older releases have the older name alone, newer ones take both.
-NAMES_OF_THE_CACHE = [
-    "past_key_values",
-    *({"cache"} & set(inspect.signature(Qwen2_5_VLForConditionalGeneration.forward).parameters)),
-]
 
 
 @pytest.fixture(scope="module", params=BLOCKS)
@@ -193,7 +189,7 @@ def image_turn():
 @torch.no_grad()
 def test_generate_and_a_loop_by_hand_equal_the_full_forward(model, make_inputs):
     inputs = make_inputs()
-    options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "return_dict_in_generate": True}
+    options = {**GREEDY, "max_new_tokens": 4, "min_new_tokens": 4}
     result = model.generate(**inputs, **options, output_logits=True)
     full = whole(inputs, result.sequences)
     logits = model(**full).logits
@@ -217,7 +213,7 @@ def test_generate_and_a_loop_by_hand_equal_the_full_forward(model, make_inputs):
 @torch.no_grad()
 def test_a_second_turn_over_a_cache_equals_the_full_forward(model, first, second):
     inputs, new = first(), second()
-    options = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False, "return_dict_in_generate": True}
+    options = {**GREEDY, "max_new_tokens": 3, "min_new_tokens": 3}
     earlier = model.generate(**inputs, **options)
     ids = torch.cat([earlier.sequences, new["input_ids"]], 1)
     conversation = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
