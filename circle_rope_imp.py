@@ -351,6 +351,14 @@ class Continuation:
             return [*kept, last._replace(slot=length, kind=PADS)]
         return [*kept, last._replace(slot=length, kind=rest[0].kind, text=None, free=None)]
 
+    def extend(self, more: list[list[Mark]]) -> "Continuation":
+        """The same, with further marks for every sample."""
+        return Continuation([marks + new for marks, new in zip(self.samples, more)])
+
+    def select(self, samples: list[int]) -> "Continuation":
+        """That of a batch which holds these samples of this one, in this order."""
+        return Continuation([self.samples[sample] for sample in samples])
+
     def last(self) -> list[Mark]:
         """The last mark of every sample.
 
