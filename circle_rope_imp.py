@@ -317,9 +317,49 @@ class Continuation:
     """
 
     def __init__(self, samples: list[list[Mark]]):
-        self.samples = samples
-        self.end = max(marks[-1].slot for marks in samples)
+        self._samples = samples
+        self._given = []  # positions that were passed in, and are not looked at before somebody wants to go on
         self._rows = {}  # what text_position_ids adds a slot to, by device
+
+    @property
+    def samples(self) -> list[list[Mark]]:
+        while self._given:
+            self._add_marks(*self._given.pop(0))
+        return self._samples
+
+    @property
+    def end(self) -> int:
+        return max(marks[-1].slot for marks in self.samples)
+
+    def give(
+        self, slot: int | torch.Tensor, positions: torch.Tensor, real: torch.Tensor | None, is_enough: bool
+    ) -> None:
+        """Add tokens whose positions were passed in; what comes next goes on behind the largest of them.
+
+        Args:
+            slot: of the first token.
+            positions: float32 `(3 * geometries, batch, length)`.
+            real: `(batch, length)`, 0 where padded, or None.
+            is_enough: whether their largest index says where to go on (`CircleGeometry.ends_at_its_largest`).
+        """
+        self._rows.clear()
+        self._given.append((slot, positions, real, is_enough))
+        if len(self._given) > 256:  # a long loop of steps
+            _ = self.samples
+
+    def _add_marks(self, slot, positions, real, is_enough):
+        slot, length = int(slot), positions.shape[-1]
+        largest = positions.unflatten(0, (-1, 3)).amax(1)
+        if real is not None:
+            largest = largest.masked_fill(real.to(largest.device) == 0, -1.0)
+        samples = []
+        for sample, own in enumerate((largest.amax(-1).T.double() + 1).tolist()):
+            marks = self._until(slot, sample)
+            last, index = marks[-1], None
+            if is_enough and last.text is not None:
+                index = tuple([max(known) for known in zip(own, last.text, last.free)])
+            samples.append([*marks, Mark(slot + length, GIVEN, index, index, last.blocks)])
+        self._samples = samples
 
     @classmethod
     def of_text(cls, batch: int, geometries: int, length: int = 0) -> "Continuation":
@@ -338,7 +378,9 @@ class Continuation:
         return Continuation([self._until(length, sample) for sample in range(len(self.samples))])
 
     def _until(self, length, sample):
-        marks = self.samples[sample]
+        marks = self._samples[sample]
+        if marks[-1].slot == length:
+            return marks
         number = bisect_left(marks, length, key=lambda mark: mark.slot)
         kept, rest = marks[:number], marks[number:]
         if rest and rest[0].slot == length:

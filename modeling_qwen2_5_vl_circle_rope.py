@@ -10,80 +10,66 @@ import inspect
 import re
 import warnings
 from contextvars import ContextVar
+from pkgutil import resolve_name
 
 import torch
 import transformers
 from torch import nn
-from transformers import Cache, GenerationMixin, PreTrainedModel
-from transformers.generation import utils as generation_utils
-from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
+from transformers import Cache, GenerationMixin, Qwen2ForCausalLM
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
-    from .circle_rope_imp import GIVEN, Continuation, Mark, VisionBlock, find_blocks, sequence_index
+    from .circle_rope_imp import Continuation, VisionBlock, find_blocks, sequence_index
     from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
-    from circle_rope_imp import GIVEN, Continuation, Mark, VisionBlock, find_blocks, sequence_index
+    from circle_rope_imp import Continuation, VisionBlock, find_blocks, sequence_index
     from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
-
-try:
-    from transformers import conversion_mapping
-except ImportError:  # what takes its place is checked below
-    conversion_mapping = None
 
 
 # ---- What we rely on ------------------------------------------------------------------------------------------------
 
 LAST_KNOWN_RELEASE = "5.24.0"
 
-# Whatever we touch of upstream's that is not public API: whose, its name, and the arguments that we count on.
+# Whatever we touch of upstream's that is not public API, by its path in transformers, and the arguments we count on.
+_QWEN = "models.qwen2_5_vl.modeling_qwen2_5_vl"
+_TOKENS = ("input_ids", "attention_mask", "position_ids", "inputs_embeds")
+_VISION = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 RELIED_ON = (
-    (upstream, "Qwen2_5_VLRotaryEmbedding", ("config",)),
-    (upstream.Qwen2_5_VLRotaryEmbedding, "forward", ("x", "position_ids")),
-    (upstream.Qwen2_5_VLDecoderLayer, "forward", ("position_embeddings",)),
-    (
-        upstream.Qwen2_5_VLTextModel,
-        "forward",
-        ("input_ids", "attention_mask", "position_ids", "inputs_embeds"),
-    ),
-    (
-        upstream.Qwen2_5_VLModel,
-        "forward",
-        (
-            "input_ids",
-            "attention_mask",
-            "position_ids",
-            "inputs_embeds",
-            "image_grid_thw",
-            "video_grid_thw",
-            "second_per_grid_ts",
-        ),
-    ),
-    (PreTrainedModel, "_from_config", ()),
-    (PreTrainedModel, "_supports_flex_attn", ()),
-    (PreTrainedModel, "_auto_class", ()),
-    (Qwen2ForCausalLM, "_tp_plan", ()),
+    (f"{_QWEN}.Qwen2_5_VLRotaryEmbedding.forward", ("x", "position_ids")),
+    (f"{_QWEN}.Qwen2_5_VLDecoderLayer.forward", ("position_embeddings",)),
+    (f"{_QWEN}.Qwen2_5_VLTextModel.forward", _TOKENS),
+    (f"{_QWEN}.Qwen2_5_VLModel.forward", (*_TOKENS, *_VISION)),
+    (f"{_QWEN}.Qwen2_5_VisionTransformerPretrainedModel", ()),
+    ("PreTrainedModel._from_config", ()),
+    ("PreTrainedModel._supports_flex_attn", ()),
+    ("PreTrainedModel._auto_class", ()),
+    ("Qwen2ForCausalLM._tp_plan", ()),
 )
 
 # How a release makes the positions of a generation: newer ones up front, older ones step by step.
-POSITIONS_UP_FRONT = (GenerationMixin, "_prepare_position_ids_for_generation", ("inputs_tensor", "model_kwargs"))
-POSITIONS_BY_STEP = (GenerationMixin, "prepare_inputs_for_generation", ("cache_position",))
+POSITIONS_UP_FRONT = (
+    "GenerationMixin._prepare_position_ids_for_generation",
+    ("inputs_tensor", "model_kwargs"),
+)
+POSITIONS_BY_STEP = ("GenerationMixin.prepare_inputs_for_generation", ("cache_position",))
 
 # How a release finds the older names that it saves tensors under: newer ones in a register, older ones by attribute.
-NAMES_IN_REGISTER = (conversion_mapping, "register_checkpoint_conversion_mapping", ("mapping", "overwrite"))
-NAMES_BY_ATTRIBUTE = (PreTrainedModel, "_checkpoint_conversion_mapping", ())
+NAMES_IN_REGISTER = ("conversion_mapping.register_checkpoint_conversion_mapping", ("mapping", "overwrite"))
+NAMES_BY_ATTRIBUTE = ("PreTrainedModel._checkpoint_conversion_mapping", ())
 
 # Newer releases hand each chunk of a chunked prefill its part of the pictures; older ones drop or misplace them, and
 # get one whole prefill.
-CHUNKS_WITH_PICTURES = (generation_utils, "_slice_mm_encoder_output", ())
+CHUNKS_WITH_PICTURES = ("generation.utils._slice_mm_encoder_output", ())
 
 
-def _is_there(owner, name, arguments):
-    if not hasattr(owner, name):
+def _is_there(path, arguments):
+    try:
+        thing = resolve_name(f"transformers.{path}")
+    except (AttributeError, ImportError):
         return False
-    return not arguments or set(arguments) <= set(inspect.signature(getattr(owner, name)).parameters)
+    return not arguments or set(arguments) <= set(inspect.signature(thing).parameters)
 
 
 def _check_upstream():
@@ -95,10 +81,10 @@ def _check_upstream():
     either = ((POSITIONS_UP_FRONT, POSITIONS_BY_STEP), (NAMES_IN_REGISTER, NAMES_BY_ATTRIBUTE))
     for ways in (*((needed,) for needed in RELIED_ON), *either):
         if not any(_is_there(*way) for way in ways):
-            owner, name, arguments = ways[0]
+            path, arguments = ways[0]
+            takes = f" that takes {', '.join(arguments)}" if arguments else ""
             raise ImportError(
-                f"transformers {transformers.__version__} has no {getattr(owner, '__name__', 'transformers')}.{name}"
-                f"{f' with {chr(44).join(arguments)}' if arguments else ''}, which Circle-RoPE relies on: install "
+                f"transformers {transformers.__version__} has no {path}{takes}, which Circle-RoPE relies on: install "
                 f"transformers {LAST_KNOWN_RELEASE}, the last release known to be right."
             )
 
@@ -261,12 +247,13 @@ class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding
         return super().forward(x, position_ids)
 
 
-def _take_own_geometry(geometry_of_layer, number, layer, args, kwargs):
-    """Forward pre-hook of a decoder layer: of all geometries' cos/sin, hand on those of the layer's own."""
-    embeddings = kwargs.pop("geometry_embeddings", None)
-    if embeddings is not None:
-        kwargs["position_embeddings"] = embeddings[geometry_of_layer[number]]
-    return args, kwargs
+class Qwen2_5_VLDecoderLayer(upstream.Qwen2_5_VLDecoderLayer):
+    """Upstream's decoder layer, by the same name for whatever wraps or shards it, with the cos/sin of its geometry."""
+
+    def forward(self, *args, geometry_embeddings=None, **kwargs):
+        if geometry_embeddings is not None:
+            kwargs["position_embeddings"] = geometry_embeddings[self.geometry_of_layer[self.number]]
+        return super().forward(*args, **kwargs)
 
 
 TEXT_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLTextModel.forward)
@@ -280,12 +267,11 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
     def __init__(self, config, schedule: tuple[str, ...], geometries: tuple[str, ...]):
         with plain_rope(config):
             super().__init__(config)
-        self.geometry_of_layer = []  # the hooks read it, so that a schedule reaches layers that something has wrapped
-        self.set_schedule(schedule, geometries)
+        self.geometry_of_layer = []  # one list for all layers, so that a schedule reaches those that something wraps
         for number, layer in enumerate(self.layers):
-            # A hook, not a subclass: whatever wraps or shards the layers by their class still finds them.
-            own = functools.partial(_take_own_geometry, self.geometry_of_layer, number)
-            layer.register_forward_pre_hook(own, with_kwargs=True)
+            layer.__class__ = Qwen2_5_VLDecoderLayer
+            layer.number, layer.geometry_of_layer = number, self.geometry_of_layer
+        self.set_schedule(schedule, geometries)
 
     def set_schedule(self, schedule: tuple[str, ...], geometries: tuple[str, ...]) -> None:
         """Give every layer its geometry: names from `geometries`, which are in the order of the position rows."""
@@ -325,14 +311,14 @@ def find_cache(arguments) -> Cache | None:
     return next((value for value in values if isinstance(value, Cache)), None)
 
 
-def _length_of(cache, kwargs):
-    """Slots that are filled in a cache, pads counted."""
+def _slot_of(cache, kwargs):
+    """First free slot of a cache, pads counted: a number, or a tensor where only the device knows it."""
     if cache is None:
         return 0
     cache_position = kwargs.get("cache_position")
-    if cache_position is not None:  # older releases pass it, and cannot tell the length of a static cache without it
-        return int(cache_position[0])
-    return int(cache.get_seq_length())
+    # Older releases pass it, and cannot tell the length of a static cache without it.
+    slot = cache.get_seq_length() if cache_position is None else cache_position[0]
+    return slot.clone() if torch.is_tensor(slot) else slot
 
 
 class ContinuedCache:
@@ -393,9 +379,13 @@ MODEL_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLModel.forward)
 VISION_ARGUMENTS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 
 
+def _is_mask_of_tokens(attention_mask):
+    return torch.is_tensor(attention_mask) and attention_mask.ndim == 2
+
+
 def _real_tokens(attention_mask, length):
     """Which of the last `length` tokens are no padding, bool `(batch, length)` on the CPU, or None where all are."""
-    if not torch.is_tensor(attention_mask) or attention_mask.ndim != 2:
+    if not _is_mask_of_tokens(attention_mask):
         return None
     real = _to_host(attention_mask[:, -length:])[0].bool()
     return None if real.numpy().all() else real
@@ -519,8 +509,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
     def _index(self, input_ids, vision, attention_mask=None, past_length=0, continuation=None):
         """Positions of tokens behind `past_length` slots, and where their samples go on behind them."""
         device, (batch, length) = input_ids.device, input_ids.shape
-        if torch.is_tensor(attention_mask):
-            attention_mask = attention_mask[:, -length:] if attention_mask.ndim == 2 else None
+        attention_mask = attention_mask[:, -length:] if _is_mask_of_tokens(attention_mask) else None
         input_ids, attention_mask, *vision = _to_host(input_ids, attention_mask, *vision)
         real = _real_tokens(attention_mask, length)
         if continuation is None:
@@ -628,7 +617,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         for pixels, grid_thw in (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")):
             if kwargs.get(grid_thw) is None and kwargs.get(pixels) is not None:
                 raise ValueError(f"{pixels} was given without {grid_thw}: pass both, as the processor returns them.")
-        past_length = _length_of(cache, kwargs)
+        past_length = int(_slot_of(cache, kwargs))
         vision = tuple(kwargs.get(key) for key in VISION_ARGUMENTS)
         tokens = kwargs.get("input_ids")
         if tokens is None:
@@ -639,26 +628,16 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         continuation = self.continuation_of(cache, tokens.shape[0], past_length)
         return self.next_position_ids(tokens, vision, kwargs.get("attention_mask"), past_length, continuation)
 
-    @torch.compiler.disable
-    def _continue_given(self, position_ids, attention_mask, past_length, continuation):
-        """Where samples go on behind tokens whose positions were passed in: behind the largest, if that is enough."""
-        _, rows = split_position_rows(position_ids, len(self.geometries))
-        batch, length = rows.shape[1:]
-        if continuation is None:
-            continuation = Continuation.of_text(batch, len(self.geometries), past_length)
-        continuation = continuation.until(past_length)
-        largest = rows.unflatten(0, (-1, 3)).amax(1)
-        real = _real_tokens(attention_mask, length)
-        if real is not None:
-            largest = largest.masked_fill(~real.to(largest.device), -1.0)
-        is_enough = all(geometry.ends_at_its_largest for geometry in self.geometries)
-        marks = []
-        for own, (before, *_) in zip((largest.amax(-1).T.double() + 1).tolist(), map(reversed, continuation.samples)):
-            index = None
-            if is_enough and before.text is not None:
-                index = tuple(max(known) for known in zip(own, before.text, before.free))
-            marks.append([Mark(past_length + length, GIVEN, index, index, before.blocks)])
-        return continuation.extend(marks)
+    def _give(self, cache, slot, rows, attention_mask):
+        """Let a cache know of tokens whose positions were passed in."""
+        if isinstance(cache, ContinuedCache):
+            continuation = cache.continuation
+        else:
+            continuation = Continuation.of_text(rows.shape[1], len(self.geometries))
+        length = rows.shape[-1]
+        real = attention_mask[:, -length:] if length > 1 and _is_mask_of_tokens(attention_mask) else None
+        continuation.give(slot, rows, real, all(geometry.ends_at_its_largest for geometry in self.geometries))
+        _keep(cache, continuation)
 
     @functools.wraps(upstream.Qwen2_5_VLModel.forward)
     def forward(self, *args, **kwargs):
@@ -666,24 +645,22 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         kwargs = _by_name(MODEL_ARGUMENTS, args, kwargs)
         continuation = kwargs.pop("continuation", None)  # given by our `generate`, with the positions that it made
         cache, position_ids = find_cache(kwargs), kwargs.get("position_ids")
-        is_given = position_ids is not None and continuation is None
+        given = None
         if position_ids is None:
             kwargs["position_ids"], continuation = self._make_positions(kwargs, cache)
-        elif is_given:
-            split_position_rows(position_ids, len(self.geometries))
-            if not torch.compiler.is_compiling():
-                past_length = _length_of(cache, kwargs)
-                before = self.continuation_of(cache, position_ids.shape[-2], past_length)
+        elif continuation is None:
+            _, given = split_position_rows(position_ids, len(self.geometries))
+        if torch.compiler.is_compiling():  # a compiled call leaves a cache as it is
+            return super().forward(**kwargs)
+        slot = _slot_of(cache, kwargs) if given is not None else None
         outputs = super().forward(**kwargs)
-        if torch.compiler.is_compiling():  # a compiled call takes positions and leaves a cache as it is
-            return outputs
         if cache is None:
             cache = find_cache(outputs)
         if cache is None:
             return outputs
-        if is_given:
-            continuation = self._continue_given(position_ids, kwargs.get("attention_mask"), past_length, before)
-        if continuation is not None:
+        if given is not None:
+            self._give(cache, slot, given, kwargs.get("attention_mask"))
+        elif continuation is not None:
             _keep(cache, continuation)
         elif isinstance(cache, ContinuedCache):  # it was emptied, and holds text now
             _keep(cache, Continuation.of_text(outputs[0].shape[0], len(self.geometries)))
@@ -851,7 +828,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         if (input_ids := model_kwargs.get("input_ids")) is not None and input_ids.shape[1] > 0:
             tokens = input_ids
         cache = find_cache(model_kwargs)
-        past_length = _length_of(cache, model_kwargs)
+        past_length = int(_slot_of(cache, model_kwargs))
         length = text_row.shape[-1] - past_length
         prompt, uncached = self._prompt_of(tokens, length, past_length, cache, model_kwargs)
         _PROMPT.set(prompt)
@@ -880,7 +857,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         batch, length = text_row.shape[1:]
         slot = given.shape[-1] - length
         if slot == 0:  # all that was given: a prefill, or a chunk of one
-            slot = _length_of(cache, kwargs)
+            slot = int(_slot_of(cache, kwargs))
         prompt = prompt.expand(batch)
         continuation = prompt.continuation
         if isinstance(cache, ContinuedCache) and slot >= prompt.end:
@@ -892,7 +869,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
 
     def _with_positions_of_step(self, cache, kwargs):
         """Upstream's inputs of a step, with the positions of its tokens, on releases that make them step by step."""
-        past_length = _length_of(cache, kwargs)
+        past_length = int(_slot_of(cache, kwargs))
         tokens = kwargs["input_ids"]
         # Any 2-D row keeps upstream from making positions of its own, and becomes the text row.
         kwargs["position_ids"] = _text_row(tokens, kwargs.get("attention_mask"))
@@ -950,11 +927,13 @@ def _register_older_names():
 
     Some look in it by the class, some by `model_type`.
     """
-    for known_by, layout in (
-        (Qwen2_5_VLConfig_CircleRoPE_V2.model_type, OLD_LAYOUT),
-        (Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.__name__, OLD_LAYOUT),
+    from transformers import conversion_mapping
+
+    for known_by in (
+        Qwen2_5_VLConfig_CircleRoPE_V2.model_type,
+        Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.__name__,
     ):
-        names = [conversion_mapping.WeightRenaming(*pair) for pair in layout.items()]
+        names = [conversion_mapping.WeightRenaming(*pair) for pair in OLD_LAYOUT.items()]
         conversion_mapping.register_checkpoint_conversion_mapping(known_by, names, overwrite=True)
 
 

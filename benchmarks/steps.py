@@ -1,14 +1,21 @@
 """Prefill, cached decode step and training step of whole models, against stock with the same weights."""
 
+import inspect
 from functools import partial
 
 import torch
-from transformers import DynamicCache
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from measure import Spread, interleave, ratio
 from report import milliseconds, percent
-from workloads import for_stock, models, picture_inputs
+from workloads import DEPTH, find_cache, for_stock, models, picture_inputs
 
+# Newer releases have another name for it.
+NAME_OF_THE_CACHE = (
+    "cache"
+    if "cache" in inspect.signature(Qwen2_5_VLForConditionalGeneration.forward).parameters
+    else "past_key_values"
+)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -19,26 +26,27 @@ def prefill(model, inputs):
 
 @torch.no_grad()
 def decode(model, cache, inputs):
-    """One step of `generate`'s loop behind a prefill; the cache is cut back, so that every step is the same."""
-    model(**inputs, past_key_values=cache, use_cache=True)
+    """One step of a decoding loop behind a prefill; the cache is cut back, so that every step is the same."""
+    model(**inputs, **{NAME_OF_THE_CACHE: cache}, use_cache=True)
     cache.crop(-1)
 
 
 def decode_call(model, inputs):
-    """The call of `decode` on what `generate` hands to a step: one token, its positions, the cache of a prefill."""
+    """The call of `decode` on the cache of a prefill and one token, whose positions the model finds by itself."""
     with torch.no_grad():
-        cache = model(**inputs, past_key_values=DynamicCache(), use_cache=True, logits_to_keep=1).past_key_values
+        cache = find_cache(model(**inputs, use_cache=True, logits_to_keep=1))
     device, length = inputs["input_ids"].device, cache.get_seq_length()
-    geometries = len(getattr(model.model, "geometries", [0]))
-    index = length + model.model.rope_deltas.view(1, geometries).T[:, :, None]
-    text_row = torch.full((1, 1, 1), length, device=device)
-    position_ids = torch.cat([text_row.to(index), index.repeat_interleave(3, dim=0)])
     step = {
         "input_ids": torch.full((1, 1), 100, device=device),
         "attention_mask": torch.ones(1, length + 1, dtype=torch.long, device=device),
-        "position_ids": position_ids,
     }
     return partial(decode, model, cache, step)
+
+
+@torch.no_grad()
+def generate(model, inputs):
+    """Sixteen tokens, without the prefill's share: the prompt is one token."""
+    model.generate(**inputs, max_new_tokens=16, min_new_tokens=16, do_sample=False)
 
 
 def train(model, inputs):
@@ -61,14 +69,29 @@ def run(report, device, repeats, layers, tokens, attention, dtypes, **_):
             calls = {name: factory(model, per_model[name]) for name, model in built.items()}
             # The same once more: how far two equal things differ on this machine.
             calls["stock again"] = factory(built["stock"], per_model["stock"])
-            samples = interleave(calls, count, device)
-            costs = {name: ratio(samples, name, "stock") for name in calls if name != "stock"}
-            row = {
-                "what": what,
-                "type": dtype,
-                "layers": layers,
-                "stock": milliseconds(Spread.of(samples["stock"])),
-                **{f"{name} costs": percent(spread) for name, spread in costs.items()},
-            }
-            report.add("Steps of the model", row, times=samples, costs={k: vars(v) for k, v in costs.items()})
+            compare(report, {"what": what, "type": dtype, "layers": layers}, calls, count, device)
         del built, calls
+    run_narrow(report, device, repeats, attention)
+
+
+def run_narrow(report, device, repeats, attention):
+    """The case in which overhead shows most: many layers, and next to nothing to compute in each."""
+    built = models(DEPTH, device, torch.float32, attention, are_narrow=True)
+    inputs = picture_inputs(128, 8, device, torch.float32)
+    prompt = {"input_ids": torch.full((1, 1), 100, device=device)}
+    for what, factory, given, count in (
+        ("cached decode step, narrow", decode_call, inputs, 20 * repeats),
+        ("16 tokens of generate, narrow", lambda model, inputs: partial(generate, model, inputs), prompt, 3 * repeats),
+    ):
+        calls = {name: factory(model, for_stock(given) if name == "stock" else given) for name, model in built.items()}
+        calls["stock again"] = factory(built["stock"], for_stock(given))
+        compare(report, {"what": what, "type": "fp32", "layers": DEPTH}, calls, count, device)
+
+
+def compare(report, row, calls, count, device):
+    """Take samples of the calls in turns, and add a row of what each costs over stock."""
+    samples = interleave(calls, count, device)
+    costs = {name: ratio(samples, name, "stock") for name in calls if name != "stock"}
+    row |= {"stock": milliseconds(Spread.of(samples["stock"]))}
+    row |= {f"{name} costs": percent(spread) for name, spread in costs.items()}
+    report.add("Steps of the model", row, times=samples, costs={name: vars(spread) for name, spread in costs.items()})

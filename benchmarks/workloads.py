@@ -1,5 +1,6 @@
 """Models and inputs that are measured: stock Qwen2.5-VL and ours with the same weights, in the shape of the 3B."""
 
+import copy
 import sys
 from pathlib import Path
 
@@ -12,7 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2  # noqa: E402
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: E402
+from modeling_qwen2_5_vl_circle_rope import (  # noqa: E402
+    Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
+)
 
 BLOCKS = {"circle": {"AGE_mode": None}, "AGE": {"AGE_mode": "strategy_4"}}
 IMAGE, VIDEO = 151655, 151656
@@ -51,6 +54,18 @@ def config_arguments(layers: int) -> dict:
     }
 
 
+def narrow(arguments: dict) -> dict:
+    """The same config with layers so narrow that a step of decoding is Python's work alone, as on a fast GPU."""
+    text_config = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 4, "vocab_size": IMAGE + 2}
+    text_config["rope_scaling"] = {"type": "mrope", "mrope_section": [2, 3, 3]}
+    vision_config = {"hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 64}
+    return {
+        **arguments,
+        "text_config": {**arguments["text_config"], **text_config},
+        "vision_config": {**arguments["vision_config"], **vision_config},
+    }
+
+
 def parameters(layers: int) -> int:
     """How many weights such a model has; no model of more than `DEPTH` layers is built for that."""
 
@@ -63,7 +78,7 @@ def parameters(layers: int) -> int:
     return count(built) + (layers - built) * (count(2) - count(1))
 
 
-def models(layers: int, device: str, dtype: torch.dtype, attention: str) -> dict:
+def models(layers: int, device: str, dtype: torch.dtype, attention: str, are_narrow: bool = False) -> dict:
     """Stock, circle and AGE, with one set of random weights among them.
 
     Raises:
@@ -73,13 +88,17 @@ def models(layers: int, device: str, dtype: torch.dtype, attention: str) -> dict
     for name, block in BLOCKS.items():
         ours = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, Qwen2_5_VLConfig_CircleRoPE_V2
         classes[name] = (*ours, {"circle_rope": block})
-    # Weights, a second copy while the next model is made, gradients, and room for logits and activations.
-    needed = 3 * parameters(layers) * dtype.itemsize + 3 * 2**30
-    check_memory(needed, device, f"{layers} layers of the 3B in {dtype}")
+    arguments = config_arguments(layers)
+    if are_narrow:
+        arguments = narrow(arguments)
+    else:
+        # Weights, a second copy while the next model is made, gradients, and room for logits and activations.
+        needed = 3 * parameters(layers) * dtype.itemsize + 3 * 2**30
+        check_memory(needed, device, f"{layers} layers of the 3B in {dtype}")
     result = {}
     torch.manual_seed(0)
     for name, (model_class, config_class, block) in classes.items():
-        config = config_class(**config_arguments(layers), **block)
+        config = config_class(**copy.deepcopy(arguments), **block)
         with torch.device(device):
             model = model_class._from_config(config, dtype=dtype, attn_implementation=attention)
         if "stock" in result:

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Lint and every test, on each supported line of transformers: the newest release in full, and older ones in small
-# environments layered over the first, so that torch is installed once.
+# Lint and every test: in full on the newest transformers, the first and last of the lines before it and the newest that
+# ms-swift accepts, and the contract on every minor in between. Environments are layered, so that torch is installed once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 environments=$PWD/.venv-tests
-older="4.57.6 5.0.0 5.19.0" # the last of 4, the first of 5, the newest that ms-swift 4.6 accepts
-export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+workers=${WORKERS:-2}
+export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false PIP_DISABLE_PIP_VERSION_CHECK=1
 export STOCK_CHECKPOINTS=$environments/checkpoints
 
 main=$environments/main/bin/python
 [ -x "$main" ] || "${PYTHON:-python3}" -m venv "$environments/main"
-"$main" -m pip install --disable-pip-version-check -r tests/requirements.txt
+"$main" -m pip install --upgrade -r tests/requirements.txt
 packages=$("$main" -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+export environments main packages
 
 # layer NAME REQUIREMENT...: an environment that has what these ask for, and everything else from the first.
 layer() {
@@ -21,12 +22,33 @@ layer() {
         "$main" -m venv "$environments/$1"
         echo "$packages" > "$("$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main.pth"
     fi
-    "$python" -m pip install --disable-pip-version-check "${@:2}"
+    "$python" -m pip install "${@:2}"
 }
 
-for release in $older; do
-    layer "$release" "transformers==$release"
-done
+# prepare RELEASE: its environment, and a stock checkpoint as it saves it, which every other release loads.
+prepare() {
+    [ "$1" = main ] || layer "$1" --quiet "transformers==$1"
+    "$environments/$1/bin/python" tests/save_stock.py "$STOCK_CHECKPOINTS/$1"
+}
+
+# contract RELEASE: what must hold on every release.
+contract() {
+    local log=$environments/contract-$1.log
+    if "$environments/$1/bin/python" -m pytest -q -p no:cacheprovider tests/test_contract.py > "$log" 2>&1; then
+        echo "transformers $1: $(tail -n 1 "$log")"
+    else
+        cat "$log"
+        echo "transformers $1: the contract does not hold"
+        return 1
+    fi
+}
+export -f layer prepare contract
+
+# on_each COMMAND RELEASE...: as many at once as there are workers.
+on_each() {
+    printf '%s\n' "${@:2}" | xargs -P "$workers" -I {} bash -euo pipefail -c "$1 {}"
+}
+
 # Fine-tuning has packages of its own, on the newest transformers that they accept; the Space has the newest.
 layer training -r training/tests/requirements.txt
 layer space -r space/tests/requirements.txt
@@ -39,18 +61,23 @@ fi
 "$main" -m ruff check .
 "$main" -m ruff format --check .
 
-# Each release saves a stock checkpoint, and every release loads all of them.
-for release in main $older; do
-    "$environments/$release/bin/python" tests/save_stock.py "$STOCK_CHECKPOINTS/$release"
-done
+release_of() { "$environments/$1/bin/python" -c "import transformers; print(transformers.__version__)"; }
+newest=$(release_of main)
+in_full="$(echo 4.57.6 5.0.0 "$(release_of training)" | tr ' ' '\n' | grep -vx "$newest")"
+in_between=$("$main" tests/releases.py | tr ' ' '\n' | grep -vxF -e "$newest" -e "$in_full")
+rm -rf "$STOCK_CHECKPOINTS"
+# shellcheck disable=SC2086
+on_each prepare main $in_full $in_between
 
-workers=${WORKERS:-2}
+echo "transformers $newest"
 "$main" -m pytest -q -n "$workers" tests "$@"
-for release in $older; do
+for release in $in_full; do
     echo "transformers $release"
     "$environments/$release/bin/python" -m pytest -q -n "$workers" tests --ignore tests/test_geometry.py \
         --ignore tests/test_benchmarks.py --ignore tests/test_published_files.py --ignore tests/test_publishing.py "$@"
 done
+# shellcheck disable=SC2086
+on_each contract $in_between
 
 # Publishing depends on huggingface_hub: 2 is beside the newest release, 0.36 beside 4.57.6, 1 beside 5.0.0.
 "$environments/4.57.6/bin/python" -m pytest -q -n "$workers" tests/test_publishing.py "$@"

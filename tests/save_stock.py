@@ -1,17 +1,42 @@
-"""Saves a stock Qwen2.5-VL checkpoint as the installed transformers writes it, for other releases to load.
+"""Saves what the installed transformers writes for stock Qwen2.5-VL, for other releases to read.
 
 python tests/save_stock.py DIRECTORY
+
+That is a whole checkpoint, and in `configs/` a config for each rope type with the frequencies that stock makes of it.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
 
+from transformers import Qwen2_5_VLConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "shapes")]
 
-from models import save_base  # noqa: E402
+from models import ROPES, config_arguments, save_base  # noqa: E402
+
+
+def save_configs(directory):
+    """Every rope type's config.json, with `inv_freq` and `attention_scaling` of the stock rotary embedding."""
+    directory.mkdir()
+    for name, scaling in ROPES.items():
+        arguments = config_arguments()
+        arguments["text_config"]["rope_scaling"] = dict(scaling)
+        config = Qwen2_5_VLConfig(**arguments)
+        rope = Qwen2_5_VLRotaryEmbedding(config=config.text_config)
+        saved = {
+            "config": json.loads(config.to_json_string()),
+            "inv_freq": rope.inv_freq.tolist(),
+            "attention_scaling": rope.attention_scaling,
+        }
+        (directory / f"{name}.json").write_text(json.dumps(saved, indent=2))
+
 
 if __name__ == "__main__":
-    shutil.rmtree(sys.argv[1], ignore_errors=True)
-    save_base(Path(sys.argv[1]))
+    directory = Path(sys.argv[1])
+    shutil.rmtree(directory, ignore_errors=True)
+    save_base(directory)
+    save_configs(directory / "configs")

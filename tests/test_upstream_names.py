@@ -1,0 +1,106 @@
+"""What of upstream's is not public API and yet touched: all of it is listed in one place, and checked at import."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from operator import attrgetter
+
+import pytest
+import transformers
+from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
+
+import modeling_qwen2_5_vl_circle_rope as modeling
+from models import ROOT
+
+FILES = ("modeling_qwen2_5_vl_circle_rope.py", "configuration_qwen2_5_vl_circle_rope.py")
+WAYS = (
+    modeling.POSITIONS_UP_FRONT,
+    modeling.POSITIONS_BY_STEP,
+    modeling.NAMES_IN_REGISTER,
+    modeling.NAMES_BY_ATTRIBUTE,
+    modeling.CHUNKS_WITH_PICTURES,
+)
+LISTED = {part for path, _ in (*modeling.RELIED_ON, *WAYS) for part in path.split(".")}
+
+
+def touched(file):
+    """Names that a file uses and that are upstream's own: underscored, or of upstream's modules without an export."""
+    tree = ast.parse((ROOT / file).read_text())
+    own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    own |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    own |= {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr.startswith("_")
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            of_upstream = isinstance(node.value, ast.Name) and node.value.id == "upstream"
+            is_private = node.attr.startswith("_") and not node.attr.startswith("__")
+            if (of_upstream and node.attr not in upstream.__all__) or (is_private and node.attr not in own):
+                names.add(node.attr)
+    return names, own
+
+
+def test_every_name_that_is_not_public_is_listed():
+    used = set().union(*(touched(file)[0] for file in FILES))
+    # An override is a use, too.
+    overridden = {
+        name
+        for cls in vars(modeling).values()
+        if inspect.isclass(cls) and cls.__module__ == modeling.__name__
+        for name in vars(cls)
+        if name.startswith("_") and not name.startswith("__")
+        for base in cls.__mro__[1:]
+        if base.__module__.startswith("transformers") and name in vars(base)
+    }
+    of_python = {"_replace"}  # a named tuple's
+    assert (used | overridden) - of_python <= LISTED
+
+
+def test_nothing_is_listed_that_is_not_used():
+    text = "".join((ROOT / file).read_text() for file in FILES)
+    for path, _ in modeling.RELIED_ON:
+        owner, name = path.split(".")[-2:]
+        assert text.count(owner if name == "forward" else name) > 1, path
+
+
+@pytest.mark.parametrize("path", [path for path, _ in modeling.RELIED_ON])
+def test_what_is_gone_is_named(path, monkeypatch):
+    owner, name = attrgetter(path.rpartition(".")[0])(transformers), path.rpartition(".")[2]
+    for cls in getattr(owner, "__mro__", [owner]):
+        if name in vars(cls) and getattr(cls, "__module__", "") != "torch.nn.modules.module":
+            monkeypatch.delattr(cls, name)
+    # torch's own modules have a forward, which takes other arguments.
+    with pytest.raises(ImportError, match=f"{transformers.__version__} has no {path}.*the last release known to be"):
+        modeling._check_upstream()
+
+
+@pytest.mark.parametrize("path, arguments", [(path, names) for path, names in modeling.RELIED_ON if names])
+def test_what_has_another_shape_is_named(path, arguments, monkeypatch):
+    monkeypatch.setattr(attrgetter(path.rpartition(".")[0])(transformers), "forward", lambda self, other: None)
+    with pytest.raises(ImportError, match=f"has no {path} that takes {', '.join(arguments)}, which Circle-RoPE"):
+        modeling._check_upstream()
+
+
+def test_a_release_with_neither_way_is_refused_and_not_taken_for_an_older_one(monkeypatch):
+    for way in (modeling.POSITIONS_UP_FRONT, modeling.POSITIONS_BY_STEP):
+        if modeling._is_there(*way):
+            monkeypatch.setattr(transformers.GenerationMixin, way[0].split(".")[1], lambda self: None)
+    with pytest.raises(ImportError, match="has no GenerationMixin._prepare_position_ids_for_generation"):
+        modeling._check_upstream()
+
+
+def test_the_import_itself_fails_with_one_sentence():
+    code = (
+        "import sys, transformers\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "del transformers.PreTrainedModel._supports_flex_attn\n"
+        "import modeling_qwen2_5_vl_circle_rope"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode != 0
+    assert last.startswith(f"ImportError: transformers {transformers.__version__} has no PreTrainedModel._supports_")
