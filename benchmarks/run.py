@@ -11,7 +11,7 @@ import sys
 import warnings
 from pathlib import Path
 
-PARTS = ("positions", "steps", "loading", "conversion")
+PARTS = ("positions", "steps", "narrow", "loading", "conversion")
 HERE = Path(__file__).resolve().parent
 
 
@@ -51,7 +51,7 @@ def main() -> int:
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=UserWarning)
-    runs = dict(zip(PARTS, (positions.run, steps.run, files.run_loading, files.run_conversion)))
+    runs = dict(zip(PARTS, (positions.run, steps.run, steps.run_narrow, files.run_loading, files.run_conversion)))
     try:
         check_device(given.device)
         keep_memory()

@@ -69,29 +69,30 @@ def run(report, device, repeats, layers, tokens, attention, dtypes, **_):
             calls = {name: factory(model, per_model[name]) for name, model in built.items()}
             # The same once more: how far two equal things differ on this machine.
             calls["stock again"] = factory(built["stock"], per_model["stock"])
-            compare(report, {"what": what, "type": dtype, "layers": layers}, calls, count, device)
+            row = {"what": what, "type": dtype, "layers": layers}
+            compare(report, "Steps of the model", row, calls, count, device)
         del built, calls
-    run_narrow(report, device, repeats, attention)
 
 
-def run_narrow(report, device, repeats, attention):
+def run_narrow(report, device, repeats, attention, **_):
     """The case in which overhead shows most: many layers, and next to nothing to compute in each."""
     built = models(DEPTH, device, torch.float32, attention, are_narrow=True)
     inputs = picture_inputs(128, 8, device, torch.float32)
     prompt = {"input_ids": torch.full((1, 1), 100, device=device)}
     for what, factory, given, count in (
-        ("cached decode step, narrow", decode_call, inputs, 20 * repeats),
-        ("16 tokens of generate, narrow", lambda model, inputs: partial(generate, model, inputs), prompt, 3 * repeats),
+        ("cached decode step", decode_call, inputs, 20 * repeats),
+        ("16 tokens of generate", lambda model, inputs: partial(generate, model, inputs), prompt, 3 * repeats),
     ):
         calls = {name: factory(model, for_stock(given) if name == "stock" else given) for name, model in built.items()}
         calls["stock again"] = factory(built["stock"], for_stock(given))
-        compare(report, {"what": what, "type": "fp32", "layers": DEPTH}, calls, count, device)
+        row = {"what": what, "type": "fp32", "layers": DEPTH}
+        compare(report, "Steps of narrow layers", row, calls, count, device)
 
 
-def compare(report, row, calls, count, device):
+def compare(report, table, row, calls, count, device):
     """Take samples of the calls in turns, and add a row of what each costs over stock."""
     samples = interleave(calls, count, device)
     costs = {name: ratio(samples, name, "stock") for name in calls if name != "stock"}
     row |= {"stock": milliseconds(Spread.of(samples["stock"]))}
     row |= {f"{name} costs": percent(spread) for name, spread in costs.items()}
-    report.add("Steps of the model", row, times=samples, costs={name: vars(spread) for name, spread in costs.items()})
+    report.add(table, row, times=samples, costs={name: vars(spread) for name, spread in costs.items()})
