@@ -213,7 +213,9 @@ def _with_rope_of_release(config_dict):
     if text is None:
         return {**rest, **_rope_of_release(read_rope(outer))}
     if isinstance(text, dict):
-        rope = read_rope(text) or read_rope(outer)  # some releases wrote it twice
+        rope = read_rope(text)
+        if "rope_type" not in rope:  # some releases wrote it twice, and some tools write it here alone
+            rope = {**read_rope(outer), **rope}
         text = {key: value for key, value in text.items() if key not in ROPE_KEYS}
         rest["text_config"] = {**text, **_rope_of_release(rope)}
     return rest
@@ -258,7 +260,9 @@ def mark(config_dict: dict) -> dict:
     """
     config_dict = copy.deepcopy(config_dict)
     text = config_dict["text_config"] if isinstance(config_dict.get("text_config"), dict) else config_dict
-    rope = read_rope(text) or read_rope(config_dict)
+    rope = read_rope(text)
+    if "rope_type" not in rope:
+        rope = {**read_rope(config_dict), **rope}
     for key in ROPE_KEYS:
         config_dict.pop(key, None)
         text.pop(key, None)

@@ -108,9 +108,10 @@ OLD_LAYOUT = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))"
 
 # The same for the model without its head, whose own names have no `model.` in front.
 HEADLESS_LAYOUT = {
-    r"^model\.visual": "visual",
-    r"^model\.language_model": "language_model",
     r"^model(?!\.(language_model|visual))": "language_model",
+    # Without a backslash: releases of 4 save under the pattern itself, read backwards.
+    r"^model.language_model": "language_model",
+    r"^model.visual": "visual",
 }
 
 # A task's own head may be missing from a checkpoint, or left over from it.
@@ -452,6 +453,11 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
     def _reset_geometries(self):
         self.geometries = [self.config.make_geometry(name) for name in self.config.geometries]
         self.rope_deltas = None
+
+    @property
+    def schedule(self) -> tuple[str, ...]:
+        """The geometry, `"circle"` or `"mrope"`, of every layer of the text model as it runs."""
+        return tuple(self.config.geometries[number] for number in self.language_model.geometry_of_layer)
 
     def set_circle_rope(self, block: dict | None) -> None:
         """Put the model under another `circle_rope` block; its weights stay as they are.

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
-from configuration_qwen2_5_vl_circle_rope import AUTO_MAP, Qwen2_5_VLConfig_CircleRoPE_V2, age_schedule
+from configuration_qwen2_5_vl_circle_rope import (
+    AUTO_MAP,
+    MARK,
+    Qwen2_5_VLConfig_CircleRoPE_V2,
+    age_schedule,
+    plain_rope,
+    read_rope,
+)
 from models import config_arguments, make_config
 
 LONG_BLOCK = {
@@ -186,3 +193,67 @@ def test_the_given_block_is_not_shared():
     config = make_config(block)
     block["radius"] = 4
     assert config.circle_rope == {"radius": 3}
+
+
+SECTIONS = {"mrope_section": [2, 3, 3]}
+YARN = {"factor": 4.0, "original_max_position_embeddings": 128, **SECTIONS}
+
+
+def rope(**keys):
+    arguments = config_arguments()
+    text_config = {key: value for key, value in arguments["text_config"].items() if not key.startswith("rope_")}
+    outer = {key: value for key, value in keys.items() if key.startswith("outer_")}
+    own = {key: value for key, value in keys.items() if key not in outer}
+    given = {**arguments, **{key.removeprefix("outer_"): value for key, value in outer.items()}}
+    config = Qwen2_5_VLConfig_CircleRoPE_V2(**{**given, "text_config": {**text_config, **own}})
+    return read_rope(json.loads(config.to_json_string())["text_config"])
+
+
+@pytest.mark.parametrize(
+    "keys, name",
+    [
+        ({"rope_scaling": {"type": "mrope", **SECTIONS}}, "default"),
+        ({"rope_scaling": {"rope_type": "yarn", "type": "mrope", **YARN}}, "yarn"),
+        ({"rope_scaling": {"rope_type": "default", "type": "yarn", **YARN}}, "yarn"),
+        ({"rope_scaling": {"type": "yarn", **YARN}, "outer_rope_scaling": {"type": "yarn", **YARN}}, "yarn"),
+        ({"outer_rope_scaling": {"type": "yarn", **YARN}, "outer_rope_theta": 5e5}, "yarn"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, **SECTIONS}}, "linear"),
+        (
+            {"rope_parameters": {"rope_type": "default", **SECTIONS}, "rope_scaling": {"type": "yarn", **YARN}},
+            "yarn",
+        ),
+        (
+            {
+                "rope_parameters": {"rope_type": MARK, "stands_for": "default"},
+                "rope_scaling": {"type": "yarn", **YARN},
+            },
+            "yarn",
+        ),
+        (
+            {
+                "rope_parameters": {"rope_type": MARK, "stands_for": "linear", "factor": 2.0, **SECTIONS},
+                "rope_scaling": {"rope_type": MARK, "stands_for": "linear", "factor": 2.0, **SECTIONS},
+            },
+            "linear",
+        ),
+    ],
+    ids=str,
+)
+def test_every_way_to_write_a_rope_means_the_same_on_every_release(keys, name):
+    found = rope(rope_theta=10000.0, **keys)
+    assert found["rope_type"] == name and found["mrope_section"] == [2, 3, 3]
+    assert found["rope_theta"] == 10000.0
+
+
+def test_the_mark_is_in_the_config_and_stands_for_its_rope(tmp_path):
+    config = make_config(rope_scaling={"rope_type": "yarn", **YARN})
+    kept = getattr(config.text_config, "rope_parameters", None) or config.text_config.rope_scaling
+    assert kept["rope_type"] == MARK and kept["stands_for"] == "yarn"
+    with plain_rope(config.text_config):
+        assert kept["rope_type"] == "yarn" and "stands_for" not in kept
+    assert kept["rope_type"] == MARK
+    config.save_pretrained(tmp_path)
+    text_config = json.loads((tmp_path / "config.json").read_text())["text_config"]
+    for key in ("rope_parameters", "rope_scaling"):
+        assert text_config[key]["rope_type"] == MARK and text_config[key]["stands_for"] == "yarn"
+        assert text_config[key]["factor"] == 4.0

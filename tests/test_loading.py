@@ -223,6 +223,25 @@ def test_the_root_loads_as_a_repository():
     assert model.model.language_model.layers[0].self_attn.q_proj.weight.shape == (2048, 2048)
 
 
+def test_a_load_that_is_partial_on_purpose_goes_through(base_dir, tmp_path):
+    convert(base_dir, tmp_path / "converted", BLOCK)
+    cls = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+    empty = cls.from_pretrained(None, config=make_config(BLOCK), state_dict={})
+    assert empty.model.schedule == make_config(BLOCK).schedule
+    config = make_config(BLOCK)
+    config.text_config.vocab_size = 500
+    wider = cls.from_pretrained(tmp_path / "converted", config=config, ignore_mismatched_sizes=True)
+    assert wider.get_input_embeddings().weight.shape == (500, 64)
+
+
+def test_a_checkpoint_that_lacks_a_tensor_is_refused(base_dir, tmp_path):
+    convert(base_dir, tmp_path / "converted", BLOCK)
+    name = "model.language_model.layers.1.self_attn.q_proj.weight"
+    directory = write_layout(tmp_path / "converted", tmp_path / "lacking", lambda key: "x" if key == name else key)
+    with pytest.raises(ValueError, match=f"the model's no value .{name} is one"):
+        load_whole(AutoModelForVision, directory, trust_remote_code=True)
+
+
 def test_stock_classes_stay_as_they_are(stock):
     """Importing the repo changes nothing for the stock classes."""
     assert type(stock.model) is Qwen2_5_VLModel

@@ -64,6 +64,13 @@ def test_the_block_chooses_the_class(block, cls):
     assert type(Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(make_config(block)).model) is cls
 
 
+def test_a_model_says_the_geometry_of_each_layer_as_it_runs(stock):
+    model = make_model(stock, {"AGE_mode": "strategy_2"})
+    assert model.model.schedule == ("circle", "circle", "mrope", "mrope")
+    model.set_circle_rope({"AGE_mode": ["mrope", "circle", "mrope", "mrope"]})
+    assert model.model.schedule == ("mrope", "circle", "mrope", "mrope")
+
+
 def test_a_block_assigned_later_takes_effect_when_the_model_is_built():
     config = make_config()
     config.circle_rope = {"circle_r": 4, "AGE_mode": "strategy_2"}

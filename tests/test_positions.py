@@ -263,3 +263,29 @@ def test_every_layer_gets_the_cos_sin_of_its_own_geometry(stock, mode):
         rows = positions[:3] if name == "circle" else positions[3:]
         for part, expected in zip(seen[number], model.model.language_model.rotary_emb(hidden, rows)):
             assert torch.equal(part, expected)
+
+
+def video_index(age, seconds):
+    ids = pad([text(3) + picture([3, 4, 4], VIDEO) + text(2) + picture([2, 4, 4], VIDEO)])["input_ids"]
+    grids = torch.tensor([[3, 4, 4], [2, 4, 4]])
+    return age.model.get_rope_index(ids, video_grid_thw=grids, second_per_grid_ts=seconds)[0]
+
+
+@pytest.mark.parametrize("seconds", [1.5, torch.tensor(1.5), [1.5, 1.5]], ids=str)
+def test_one_number_of_seconds_serves_all_videos(age, seconds):
+    assert torch.equal(video_index(age, seconds), video_index(age, torch.tensor([1.5, 1.5])))
+
+
+@pytest.mark.parametrize(
+    "seconds, given",
+    [
+        (torch.ones(2, 1), r"the shape \(2, 1\)"),
+        (torch.ones(3), r"the shape \(3,\)"),
+        ([[1.0], [1.0]], r"the shape \(2, 1\)"),
+        ("fast", "the value 'fast'"),
+    ],
+    ids=str,
+)
+def test_seconds_that_do_not_fit_the_videos_are_refused(age, seconds, given):
+    with pytest.raises(ValueError, match=f"second_per_grid_ts has {given}, but video_grid_thw has 2 rows"):
+        video_index(age, seconds)
