@@ -71,11 +71,16 @@ def check_access(target: Target) -> None:
             "there is no token of the Hub: log in with `hf auth login` or set HF_TOKEN, with write permission."
         )
     with in_one_sentence(target):
-        api = HfApi()
+        api = _api()
         token = (api.whoami().get("auth") or {}).get("accessToken") or {}
         if token.get("role") == "read":
             raise ConversionError("the token may only read: make one with write permission and log in with it.")
         _find_repository(api, target)
+
+
+def _api():
+    """A client that sends the user's token with every request, whatever HF_HUB_DISABLE_IMPLICIT_TOKEN says."""
+    return HfApi(token=get_token())
 
 
 def _find_repository(api, target):
@@ -120,7 +125,7 @@ def upload(plan: Plan, folder: Path, target: Target) -> str:
     Raises:
         ConversionError: it did not arrive whole; running again goes on.
     """
-    api = HfApi()
+    api = _api()
     with in_one_sentence(target):
         info = _find_repository(api, target)
         if info is None:

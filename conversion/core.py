@@ -1,0 +1,39 @@
+"""The repo's own modules, which stand at its root and are no package."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
+    AUTO_MAP,
+    V1_ARCHITECTURE,
+    V1_MODEL_TYPE,
+    Qwen2_5_VLConfig_CircleRoPE_V2,
+    validate_circle_rope,
+)
+from modeling_qwen2_5_vl_circle_rope import (  # noqa: E402
+    Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
+    Qwen2_5_VLModel_CircleRoPE_V2,
+    new_name,
+)
+
+__all__ = [
+    "AUTO_MAP",
+    "ROOT",
+    "V1_ARCHITECTURE",
+    "V1_MODEL_TYPE",
+    "Qwen2_5_VLConfig_CircleRoPE_V2",
+    "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
+    "Qwen2_5_VLModel_CircleRoPE_V2",
+    "new_name",
+    "validate_circle_rope",
+]
+
+# What a checkpoint carries to be loaded with trust_remote_code.
+MODULES = (
+    "circle_rope_imp.py",
+    "configuration_qwen2_5_vl_circle_rope.py",
+    "modeling_qwen2_5_vl_circle_rope.py",
+)
