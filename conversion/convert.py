@@ -63,8 +63,7 @@ def make_config(base: Path, block: dict, num_tensors: int | None = None) -> dict
     `num_tensors`, how many the checkpoint has, keeps a model with more layers than that from being built.
 
     Raises:
-        ConversionError: not a Qwen2.5-VL checkpoint, a config that cannot be read or cannot run, or a block that does
-            not fit it.
+        ConversionError: not a Qwen2.5-VL checkpoint, a config that cannot be read, or a block that does not fit it.
     """
     config, place = read_json(base / "config.json"), str(base / "config.json")
     if config.get("model_type") not in MODEL_TYPES:
@@ -111,10 +110,9 @@ def make_config(base: Path, block: dict, num_tensors: int | None = None) -> dict
     config["auto_map"] = dict(AUTO_MAP)
     try:
         _apply_rope(config)
-        converted = Qwen2_5_VLConfig_CircleRoPE_V2.from_dict(copy.deepcopy(config))
+        Qwen2_5_VLConfig_CircleRoPE_V2.from_dict(copy.deepcopy(config))
     except Exception as error:  # the base alone was read, so it is the block
         raise ConversionError(reason(error)) from None
-    check_runs(converted, place)
     return config
 
 
@@ -231,6 +229,8 @@ def plan_conversion(base: Path, block: dict) -> Plan:
     config = make_config(base, block, len(tensors))
     check_tensors(tensors, config, base)
     check_tie(tensors, config, base)
+    place = str(base / "config.json")
+    check_runs(load_config(config, place), place)
     before = read_json(base / "config.json")
     plan = Plan(base, config, tensors, {}, is_own=has_block(before) and not is_saved_by_stock(before))
     weights = sorted({tensor.file for tensor in tensors.values()})

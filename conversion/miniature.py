@@ -9,6 +9,8 @@ from .core import Qwen2_5_VLConfig_CircleRoPE_V2, Qwen2_5_VLModel_CircleRoPE_V2
 
 IMAGE, VIDEO, TOKENS = 8, 9, 10  # token ids, and how many there are
 
+WINDOW = 16_384  # pixels; attention windows are padded to their full area
+
 
 def check_runs(config: Qwen2_5_VLConfig_CircleRoPE_V2, place: str) -> None:
     """Run a prompt with a picture and a video through a miniature of the model.
@@ -44,6 +46,8 @@ def _check_by_eye(config, place):
             f"{place} has {text.num_attention_heads} heads for {text.num_key_value_heads} of keys and values, and a "
             f"vision width of {vision.hidden_size} for {vision.num_heads} heads: each must be a multiple of the other."
         )
+    if vision.window_size > WINDOW:
+        raise ConversionError(f"{place} has the window_size {vision.window_size}, but it must be at most {WINDOW}.")
     ids = {key: getattr(config, key, None) for key in ("image_token_id", "video_token_id")}
     for key, value in ids.items():
         if type(value) is not int or not 0 <= value < text.vocab_size:
