@@ -7,6 +7,7 @@ import json
 import math
 import re
 import warnings
+from typing import TYPE_CHECKING
 
 from transformers.utils.versions import require_version
 
@@ -20,6 +21,10 @@ except ImportError:  # the repo's root is not a package when it is imported from
     if __package__:
         raise
     from circle_rope_imp import CircleGeometry, MRopeGeometry
+
+if TYPE_CHECKING:
+    # Never run. Transformers tells checkpoints apart by the files that their configuration names, and copies those.
+    from .modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: F401
 
 AUTO_MAP = {
     "AutoConfig": "configuration_qwen2_5_vl_circle_rope.Qwen2_5_VLConfig_CircleRoPE_V2",
@@ -290,7 +295,11 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
             circle_rope = block_of_v1
             kwargs["architectures"] = ["Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"]
         kwargs.pop("model_type", None)
-        kwargs["auto_map"] = dict(AUTO_MAP)
+        given = kwargs.get("auto_map")
+        if isinstance(given, dict) and any("--" in str(reference) for reference in given.values()):
+            self._auto_class = None  # the code is another repository's: saving neither copies it nor points elsewhere
+        else:
+            kwargs["auto_map"] = dict(AUTO_MAP)
         super().__init__(**_with_rope_of_release(kwargs))
         self.circle_rope = circle_rope
 

@@ -186,6 +186,30 @@ def _refuse_misnamed(model, info):
 # ---- How positions travel -------------------------------------------------------------------------------------------
 
 
+# Where the last model of this file came from. Where a release has one module for all directories of one name, another
+# directory's file is run in that module, over what is here.
+_earlier_origin, _origin = globals().get("_origin"), None
+
+
+def _warn_of_other_code(origin):
+    """Warn where models that are loaded already have got other functions under them by this file's coming."""
+    global _origin
+    _origin = origin
+    if _earlier_origin and _earlier_origin != origin:
+        warnings.warn(
+            f"{_earlier_origin} and {origin} have different modeling files, which this transformers release loads as "
+            "one module: a model of the first now runs and saves code of the second. Give their directories different "
+            "names, or load them in two processes.",
+            stacklevel=2,
+        )
+
+
+def _keep_code_repository(model):
+    """Where the code is another repository's, saving the model neither copies it nor points elsewhere."""
+    if model.config._auto_class is None:
+        model._auto_class = None
+
+
 def _to_host(*tensors):
     """The given tensors on the CPU, with one device synchronisation at most; anything else as it is."""
     away = [tensor for tensor in tensors if torch.is_tensor(tensor) and tensor.device.type != "cpu"]
@@ -450,7 +474,9 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
     def __init__(self, config):
         # A block changed in place since it was assigned is validated here.
         config.circle_rope = config.circle_rope
+        _warn_of_other_code(config.name_or_path)
         super(upstream.Qwen2_5_VLModel, self).__init__(config)
+        _keep_code_repository(self)
         self.visual = upstream.Qwen2_5_VisionTransformerPretrainedModel._from_config(config.vision_config)
         self.language_model = Qwen2_5_VLTextModel_CircleRoPE_V2._from_config(
             config.text_config, schedule=config.schedule, geometries=config.geometries
@@ -754,6 +780,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
 
     def __init__(self, config):
         super(upstream.Qwen2_5_VLForConditionalGeneration, self).__init__(config)
+        _keep_code_repository(self)
         self.model = Qwen2_5_VLModel_CircleRoPE_V2(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         # Trainer resumes by load_state_dict from what save_pretrained wrote in the older layout.
