@@ -86,7 +86,12 @@ def find_licence(directory: Path, given: str | None) -> dict[str, str]:
 
 
 def make_card(
-    plan: Plan, repo: str, base_model: str | None, licence: dict[str, str], schedule: tuple[str, ...]
+    plan: Plan,
+    repo: str,
+    base_model: str | None,
+    licence: dict[str, str],
+    schedule: tuple[str, ...],
+    code_repo: str | None = None,
 ) -> str:
     """The whole text of the card of a converted or fine-tuned checkpoint.
 
@@ -99,6 +104,7 @@ def make_card(
         base_model: hub id, or None where it is not known.
         licence: as `find_licence` gives it.
         schedule: the geometry of every layer.
+        code_repo: id of the repository that its code is in, or None for its own.
     """
     block = plan.config["circle_rope"]
     is_tuned = plan.is_own
@@ -112,6 +118,10 @@ def make_card(
         meaning="\n".join(f"- {MEANING[key]}" for key in block),
         schedule=_words(schedule),
         repo=repo,
+        code=f"[{code_repo}](https://huggingface.co/{code_repo}), which other checkpoints share"
+        if code_repo
+        else "this repo",
+        commit=plan.code.name if plan.code else "COMMIT",
         tuning=TUNED if is_tuned else UNTUNED,
         licence=licence_sentence(licence, base_model),
     )

@@ -219,8 +219,10 @@ def _check_dtypes(tensors, config, directory):
         )
 
 
-def plan_conversion(base: Path, block: dict) -> Plan:
-    """What the converted checkpoint of `base` consists of; nothing is written, and no tensor is read.
+def plan_conversion(base: Path, block: dict, code_repo: str | None = None) -> Plan:
+    """What the converted checkpoint of `base` consists of; nothing is written, and no tensor is read but a tied head.
+
+    Its code is beside it, or in the repository `code_repo` of the Hub.
 
     Raises:
         ConversionError: anything about `base` or `block` that does not allow it.
@@ -238,7 +240,13 @@ def plan_conversion(base: Path, block: dict) -> Plan:
     plan.files |= {name: base / name for name in (*weights, *carried)}
     if (base / INDEX).is_file() and weights != [SINGLE]:
         plan.files[INDEX] = _corrected_index(plan)
-    for name in MODULES:
+    if code_repo is not None:
+        config["auto_map"] = {key: f"{code_repo}--{reference}" for key, reference in AUTO_MAP.items()}
+    elif "--" in str(before.get("auto_map")):
+        plan.notes.append(
+            f"auto_map of {base} names another repository: its code is written here, without --code-repo"
+        )
+    for name in MODULES if code_repo is None else ():
         plan.files[name] = ROOT / name
         if (base / name).is_file() and (base / name).read_bytes() != (ROOT / name).read_bytes():
             plan.notes.append(f"{name} of {base} differs from this repo's, which is written")
