@@ -122,10 +122,10 @@ def _tidy(config, place):
     Raises:
         ConversionError: the two places differ.
     """
-    text = config.get("text_config")
+    outer, text = _rope(config, place), config.get("text_config")
     if not isinstance(text, dict):
         return
-    inner, outer = _rope(text), _rope(config)
+    inner = {"rope_type": "default", **_rope(text, place)}
     if any(inner.get(key) != value for key, value in outer.items()):
         raise ConversionError(
             f"{place} has the rope settings {outer} beside the text_config's {inner}, which are the ones that count: "
@@ -139,18 +139,18 @@ def _tidy(config, place):
     )
 
 
-def _rope(part):
-    """The rope settings of a config.json or its text_config, in one form."""
+def _rope(part, place):
+    """The rope settings of a config.json or its text_config, whichever of their forms they have."""
     rope = {}
-    for key in ("rope_scaling", "rope_parameters"):
-        rope |= part.get(key) or {}
-    if part.get("rope_theta") is not None:
-        rope["rope_theta"] = part["rope_theta"]
-    kind = rope.pop("type", None)
-    rope.setdefault("rope_type", kind)
-    if rope["rope_type"] in (None, "mrope"):
-        rope["rope_type"] = "default"
-    return rope if len(rope) > 1 or rope["rope_type"] != "default" else {}
+    for form in (part.get("rope_scaling"), part.get("rope_parameters"), {"rope_theta": part.get("rope_theta")}):
+        for key, value in (form or {}).items():
+            key, value = ("rope_type", "default" if value == "mrope" else value) if "type" in key else (key, value)
+            if value is not None and rope.setdefault(key, value) != value:
+                raise ConversionError(
+                    f"{place} gives {key} as {rope[key]!r} and as {value!r}, and releases of transformers differ in "
+                    "which they take: take one out."
+                )
+    return rope
 
 
 def _apply_rope(config):
@@ -209,14 +209,13 @@ def _check_dtypes(tensors, config, directory):
                 f"{directory} has {name} as {tensor.dtype} and most other tensors as {usual}: save all of them in one "
                 "dtype."
             )
-    text_config = config.get("text_config") or {}
-    said = next(
-        (part[key] for part in (config, text_config) for key in ("dtype", "torch_dtype") if part.get(key)), None
-    )
-    if DTYPES.get(said, usual) != usual:
-        raise ConversionError(
-            f"{directory} holds {usual} tensors, but its config.json says {said}: correct one of them."
-        )
+    parts = (config, config.get("text_config") or {}, config.get("vision_config") or {})
+    for said in (part.get(key) for part in parts for key in ("dtype", "torch_dtype")):
+        if said is not None and (not isinstance(said, str) or DTYPES.get(said) != usual):
+            raise ConversionError(
+                f"{directory} holds {usual} tensors, but its config.json says {said!r} and not one of "
+                f"{', '.join(DTYPES)} that fits: correct one of them."
+            )
 
 
 def plan_conversion(base: Path, block: dict, code_repo: str | None = None) -> Plan:

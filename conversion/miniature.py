@@ -48,13 +48,13 @@ def _check_by_eye(config, place):
         )
     if vision.window_size > WINDOW:
         raise ConversionError(f"{place} has the window_size {vision.window_size}, but it must be at most {WINDOW}.")
-    ids = {key: getattr(config, key, None) for key in ("image_token_id", "video_token_id")}
-    for key, value in ids.items():
+    for key in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"):
+        value = getattr(config, key)
         if type(value) is not int or not 0 <= value < text.vocab_size:
             raise ConversionError(
                 f"{place} has the {key} {value!r}, but it must be a token's, from 0 to {text.vocab_size - 1}."
             )
-    if len(set(ids.values())) == 1:
+    if config.image_token_id == config.video_token_id:
         raise ConversionError(f"{place} has one id for pictures and videos, but they are different tokens.")
 
 
