@@ -13,13 +13,17 @@ from safetensors import safe_open
 from .base import COMPANIONS, INDEX, SINGLE, ConversionError, Tensor, in_one_sentence, read_json, read_tensors, reason
 from .core import (
     AUTO_MAP,
+    MARK,
     MODULES,
     ROOT,
+    ROPE_KEYS,
     V1_ARCHITECTURE,
     V1_MODEL_TYPE,
     Qwen2_5_VLConfig_CircleRoPE_V2,
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
+    mark,
     new_name,
+    read_rope,
     validate_circle_rope,
 )
 from .folder import Plan, refuse_filled, write
@@ -110,6 +114,7 @@ def make_config(base: Path, block: dict, num_tensors: int | None = None) -> dict
     config["auto_map"] = dict(AUTO_MAP)
     try:
         _apply_rope(config)
+        config = mark(config)
         Qwen2_5_VLConfig_CircleRoPE_V2.from_dict(copy.deepcopy(config))
     except Exception as error:  # the base alone was read, so it is the block
         raise ConversionError(reason(error)) from None
@@ -131,7 +136,7 @@ def _tidy(config, place):
             f"{place} has the rope settings {outer} beside the text_config's {inner}, which are the ones that count: "
             "make them the same, or take the first out."
         )
-    for key in ("rope_theta", "rope_scaling", "rope_parameters"):
+    for key in ROPE_KEYS:
         config.pop(key, None)
     # Releases of 4 read the inner one, 5 either.
     config["tie_word_embeddings"] = text["tie_word_embeddings"] = bool(
@@ -144,7 +149,8 @@ def _rope(part, place):
     rope = {}
     for form in (part.get("rope_scaling"), part.get("rope_parameters"), {"rope_theta": part.get("rope_theta")}):
         for key, value in (form or {}).items():
-            key, value = ("rope_type", "default" if value == "mrope" else value) if "type" in key else (key, value)
+            if key in ("type", "rope_type", "stands_for"):
+                key, value = "rope_type", {"mrope": "default", MARK: None}.get(str(value), value)
             if value is not None and rope.setdefault(key, value) != value:
                 raise ConversionError(
                     f"{place} gives {key} as {rope[key]!r} and as {value!r}, and releases of transformers differ in "
@@ -155,13 +161,15 @@ def _rope(part, place):
 
 def _apply_rope(config):
     """Write the block's `base` and `mrope_section` where the text model's own config has them."""
-    text = config.get("text_config") or config
-    block = config["circle_rope"]
-    scaling = next((text[key] for key in ("rope_parameters", "rope_scaling") if isinstance(text.get(key), dict)), None)
+    block, text = config["circle_rope"], config.get("text_config") or config
+    rope = read_rope(text)
     if block.get("base") is not None:
-        (text.get("rope_parameters") or text)["rope_theta"] = float(block["base"])
-    if block.get("mrope_section") is not None and scaling is not None:
-        scaling["mrope_section"] = list(block["mrope_section"])
+        rope["rope_theta"] = float(block["base"])
+    if block.get("mrope_section") is not None:
+        rope["mrope_section"] = list(block["mrope_section"])
+    for key in ROPE_KEYS:
+        text.pop(key, None)
+    text["rope_parameters"] = rope
 
 
 def check_tensors(tensors: dict[str, Tensor], config: dict, directory: Path) -> None:

@@ -8,9 +8,13 @@ sys.path.insert(0, str(ROOT))
 
 from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
     AUTO_MAP,
+    MARK,
+    ROPE_KEYS,
     V1_ARCHITECTURE,
     V1_MODEL_TYPE,
     Qwen2_5_VLConfig_CircleRoPE_V2,
+    mark,
+    read_rope,
     validate_circle_rope,
 )
 from modeling_qwen2_5_vl_circle_rope import (  # noqa: E402
@@ -21,13 +25,17 @@ from modeling_qwen2_5_vl_circle_rope import (  # noqa: E402
 
 __all__ = [
     "AUTO_MAP",
+    "MARK",
     "ROOT",
+    "ROPE_KEYS",
     "V1_ARCHITECTURE",
     "V1_MODEL_TYPE",
     "Qwen2_5_VLConfig_CircleRoPE_V2",
     "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
     "Qwen2_5_VLModel_CircleRoPE_V2",
+    "mark",
     "new_name",
+    "read_rope",
     "validate_circle_rope",
 ]
 
