@@ -1,6 +1,7 @@
 """Code that comes with a checkpoint: pickled models, code in a repository of its own, two checkpoints side by side."""
 
 import io
+import json
 import pickle
 import shutil
 import sys
@@ -8,9 +9,11 @@ import warnings
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 
-from models import ROOT
+from configuration_qwen2_5_vl_circle_rope import AUTO_MAP, Qwen2_5_VLConfig_CircleRoPE_V2
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+from models import ROOT, config_arguments, make_config
 
 TINY = ROOT / "tiny"
 
@@ -60,3 +63,18 @@ def test_two_directories_of_one_name_each_run_their_own_code_or_warn(tmp_path):
         assert str(paths[0]) in said[0] and str(paths[1]) in said[0]
     else:
         assert [sys.modules[model.__module__].which() for model in models] == [1, 2]
+
+
+def test_an_auto_map_that_names_another_repository_is_kept(tmp_path):
+    given = {key: f"user/code--{reference}" for key, reference in AUTO_MAP.items()}
+    config = Qwen2_5_VLConfig_CircleRoPE_V2(auto_map=dict(given), **config_arguments())
+    Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config).save_pretrained(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["auto_map"] == given
+    assert not list((tmp_path / "saved").glob("*.py"))
+    again = Qwen2_5_VLConfig_CircleRoPE_V2.from_pretrained(tmp_path / "saved")
+    assert again.auto_map == given and make_config().auto_map == AUTO_MAP
+
+
+def test_a_saved_configuration_brings_all_of_its_code(tmp_path):
+    AutoConfig.from_pretrained(TINY, trust_remote_code=True).save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.py")} == {path.name for path in TINY.glob("*.py")}
