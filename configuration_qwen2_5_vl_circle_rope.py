@@ -274,6 +274,18 @@ def mark(config_dict: dict) -> dict:
     return config_dict
 
 
+def _auto_map(given):
+    """Our own `auto_map`, or a given one that names another repository's code.
+
+    Saving names the saved directory for the classes that it saves: they go back to that repository.
+    """
+    references = given.values() if isinstance(given, dict) else ()
+    repos = [reference.split("--")[0] for reference in map(str, references) if "--" in reference]
+    if not repos:
+        return dict(AUTO_MAP)
+    return {key: name if "--" in str(name) else f"{repos[0]}--{name}" for key, name in given.items()}
+
+
 class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
     """Configuration of Qwen2.5-VL with Circle-RoPE or AGE.
 
@@ -295,11 +307,7 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
             circle_rope = block_of_v1
             kwargs["architectures"] = ["Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"]
         kwargs.pop("model_type", None)
-        given = kwargs.get("auto_map")
-        if isinstance(given, dict) and any("--" in str(reference) for reference in given.values()):
-            self._auto_class = None  # the code is another repository's: saving neither copies it nor points elsewhere
-        else:
-            kwargs["auto_map"] = dict(AUTO_MAP)
+        kwargs["auto_map"] = _auto_map(kwargs.get("auto_map"))
         super().__init__(**_with_rope_of_release(kwargs))
         self.circle_rope = circle_rope
 
@@ -320,6 +328,7 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
     def to_json_string(self, *args, **kwargs) -> str:
         """Upstream's `to_json_string`, with the mark."""
         config_dict = mark(json.loads(super().to_json_string(*args, **kwargs)))
+        config_dict["auto_map"] = _auto_map(config_dict.get("auto_map"))
         return json.dumps(config_dict, indent=2, sort_keys=True) + "\n"
 
     def _check_against_text_config(self, block):

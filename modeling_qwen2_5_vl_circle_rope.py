@@ -204,12 +204,6 @@ def _warn_of_other_code(origin):
         )
 
 
-def _keep_code_repository(model):
-    """Where the code is another repository's, saving the model neither copies it nor points elsewhere."""
-    if model.config._auto_class is None:
-        model._auto_class = None
-
-
 def _to_host(*tensors):
     """The given tensors on the CPU, with one device synchronisation at most; anything else as it is."""
     away = [tensor for tensor in tensors if torch.is_tensor(tensor) and tensor.device.type != "cpu"]
@@ -476,7 +470,6 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         config.circle_rope = config.circle_rope
         _warn_of_other_code(config.name_or_path)
         super(upstream.Qwen2_5_VLModel, self).__init__(config)
-        _keep_code_repository(self)
         self.visual = upstream.Qwen2_5_VisionTransformerPretrainedModel._from_config(config.vision_config)
         self.language_model = Qwen2_5_VLTextModel_CircleRoPE_V2._from_config(
             config.text_config, schedule=config.schedule, geometries=config.geometries
@@ -780,7 +773,6 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
 
     def __init__(self, config):
         super(upstream.Qwen2_5_VLForConditionalGeneration, self).__init__(config)
-        _keep_code_repository(self)
         self.model = Qwen2_5_VLModel_CircleRoPE_V2(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         # Trainer resumes by load_state_dict from what save_pretrained wrote in the older layout.
