@@ -10,6 +10,7 @@ import inspect
 import re
 import warnings
 from contextvars import ContextVar
+from pathlib import Path
 
 import torch
 import transformers
@@ -20,11 +21,13 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
+    from .circle_rope_card import complete as complete_card
     from .circle_rope_imp import GIVEN, Continuation, Mark, VisionBlock, find_blocks, sequence_index
     from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
+    from circle_rope_card import complete as complete_card
     from circle_rope_imp import GIVEN, Continuation, Mark, VisionBlock, find_blocks, sequence_index
     from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
 
@@ -64,6 +67,7 @@ RELIED_ON = (
     (PreTrainedModel, "_from_config", ()),
     (PreTrainedModel, "_supports_flex_attn", ()),
     (PreTrainedModel, "_auto_class", ()),
+    (PreTrainedModel, "_upload_modified_files", ("working_dir", "repo_id")),
     (Qwen2ForCausalLM, "_tp_plan", ()),
 )
 
@@ -782,6 +786,11 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
     def set_circle_rope(self, block: dict | None) -> None:
         """Put the model under another `circle_rope` block: see `Qwen2_5_VLModel_CircleRoPE_V2.set_circle_rope`."""
         self.model.set_circle_rope(block)
+
+    def _upload_modified_files(self, working_dir, repo_id, *args, **kwargs):
+        """Upstream's last step of `push_to_hub`, by which a card is there: with what ours says of a checkpoint."""
+        complete_card(Path(working_dir) / "README.md", repo_id, self.config)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
     @functools.wraps(GenerationMixin.generate)
     def generate(self, *args, **kwargs):

@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import circle_rope_card as card  # noqa: E402
 from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
     AUTO_MAP,
     MARK,
@@ -26,6 +27,7 @@ from modeling_qwen2_5_vl_circle_rope import (  # noqa: E402
 __all__ = [
     "AUTO_MAP",
     "MARK",
+    "card",
     "ROOT",
     "ROPE_KEYS",
     "V1_ARCHITECTURE",
@@ -41,6 +43,7 @@ __all__ = [
 
 # What a checkpoint carries to be loaded with trust_remote_code.
 MODULES = (
+    "circle_rope_card.py",
     "circle_rope_imp.py",
     "configuration_qwen2_5_vl_circle_rope.py",
     "modeling_qwen2_5_vl_circle_rope.py",

@@ -160,6 +160,31 @@ def test_many_checkpoints_share_the_code_of_one_repository(hub, push, tmp_path):
     assert code.files()[name].endswith(b"print('corrected')\n") and "user/second" not in hub.repos
 
 
+PUSH = """
+import sys
+from transformers import AutoModelForImageTextToText
+model = AutoModelForImageTextToText.from_pretrained(sys.argv[1], trust_remote_code=True)
+model.set_circle_rope({"radius": 7, "AGE_mode": "strategy_2"})
+model.push_to_hub(sys.argv[2], private=True)
+"""
+
+
+def test_a_loaded_model_pushes_itself_with_the_same_card(hub, push, tmp_path):
+    assert push(TINY, "--output-dir", "out", "--no-upload", "--base-model", "user/base").returncode == 0
+    env = environment(hub, tmp_path / "home", HF_HUB_DISABLE_XET="1")
+    for _ in range(2):  # the second finds the card of the first
+        command = [sys.executable, "-c", PUSH, str(tmp_path / "out"), NAME]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        text = hub.repos[NAME].files()["README.md"].decode()
+        card = ModelCard(text)
+        assert "Model Card for Model ID" not in text and text.count("## Use") == 1
+        assert '"radius": 7' in text and "circle 0 to 2, mrope 3 to 5" in text and f'from_pretrained("{NAME}"' in text
+        assert card.data.base_model == "user/base" and card.data.license == "apache-2.0"
+        assert {"circle-rope", "age", "custom_code"} <= set(card.data.tags)
+    assert {"circle_rope_card.py", *MODULES} <= set(hub.repos[NAME].files())
+
+
 def test_the_token_that_was_checked_is_the_one_that_is_used(hub, push):
     """Also where the client has been told to send none by itself."""
     result = push(TINY, "--repo-id", NAME, HF_HUB_DISABLE_IMPLICIT_TOKEN="1")

@@ -1,0 +1,1 @@
+../circle_rope_card.py
