@@ -24,6 +24,7 @@ from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2 
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: E402
 
 MODULES = (
+    "circle_rope_card.py",
     "circle_rope_imp.py",
     "configuration_qwen2_5_vl_circle_rope.py",
     "modeling_qwen2_5_vl_circle_rope.py",
