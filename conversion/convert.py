@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,6 @@ from .core import (
     MODULES,
     ROOT,
     ROPE_KEYS,
-    V1_ARCHITECTURE,
     V1_MODEL_TYPE,
     Qwen2_5_VLConfig_CircleRoPE_V2,
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
@@ -31,7 +31,6 @@ from .miniature import check_runs
 
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
 MODEL_TYPES = ("qwen2_5_vl", V1_MODEL_TYPE, Qwen2_5_VLConfig_CircleRoPE_V2.model_type)
-ARCHITECTURES = (V1_ARCHITECTURE, Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.__name__)
 ROWS = 4096  # of the vocabulary that are compared at once
 
 
@@ -46,9 +45,10 @@ def has_block(config: dict) -> bool:
 
 
 def is_saved_by_stock(config: dict) -> bool:
-    """Whether it is stock's class that saved it, which keeps a block without applying it."""
-    is_stock = config.get("model_type") == MODEL_TYPES[0] and config.get("circle_rope") is not None
-    return is_stock and not any(name in str(config.get("architectures")) for name in ARCHITECTURES)
+    """Whether it is stock's class that saved it, which keeps a block, or our whole config, without applying it."""
+    architectures = config.get("architectures")
+    is_named = bool(architectures) or config.get("model_type") == MODEL_TYPES[0]
+    return has_block(config) and is_named and not re.search("CircleRoPE|_AGE_", str(architectures))
 
 
 def load_config(config: dict, place: str) -> Qwen2_5_VLConfig_CircleRoPE_V2:
@@ -101,7 +101,8 @@ def make_config(base: Path, block: dict, num_tensors: int | None = None) -> dict
                 "layer: save it from a model loaded with trust_remote_code=True, or convert it anew by giving its "
                 "block in --circle-rope."
             )
-        del config["circle_rope"]
+        config.pop("circle_rope", None)
+        config["model_type"] = MODEL_TYPES[0]
     with in_one_sentence(f"{place} has rope settings that cannot be read"):
         _tidy(config, place)
     loaded = load_config(config, place)

@@ -45,6 +45,8 @@ class Publication:
             ConversionError: anything about the base, the block or the options that does not allow it.
         """
         given = self.given
+        if given.code_repo is not None:
+            hub.Target(given.code_repo, option="--code-repo")  # refuses what is no id
         if not (self.is_ours or any((self.output / name).is_file() for name in ("config.json", ADAPTER_CONFIG))):
             refuse_filled(self.output)  # no result of an earlier run
         if self.uploads and not Path(given.base).exists() and HUB_ID.fullmatch(given.base):

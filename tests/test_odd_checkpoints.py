@@ -127,6 +127,7 @@ def top(**values):
         (top(transformers_weights="other.safetensors"), "names 'other.safetensors' as its weights"),
         (top(quantization_config={"quant_method": "awq"}), "is quantised"),
         (top(circle_rope={"radius": 10}), "saved by stock's class"),
+        (top(circle_rope={"radius": 10}, model_type="qwen2_5_vl_circle_rope_v2"), "saved by stock's class"),
         (top(model_type=["qwen2_5_vl"]), "only Qwen2.5-VL checkpoints"),
     ],
 )
@@ -160,8 +161,9 @@ def test_yarn_that_an_older_release_wrote_twice_converts(base):
     assert ours.inv_freq.equal(its.inv_freq) and ours.attention_scaling == its.attention_scaling > 1
 
 
-def test_what_stock_saved_from_a_converted_checkpoint_converts_when_its_block_is_given(base):
-    edit(base / "config.json", circle_rope={"radius": 3, "alpha": 1}, auto_map={"AutoConfig": "configuration.X"})
+@pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen2_5_vl_circle_rope_v2"])
+def test_what_stock_saved_from_a_converted_checkpoint_converts_when_its_block_is_given(base, model_type):
+    edit(base / "config.json", circle_rope={"radius": 3, "alpha": 1}, model_type=model_type)
     plan = plan_conversion(base, {"radius": 5})
     assert plan.config["circle_rope"]["radius"] == 5 and plan.config["circle_rope"]["alpha"] == 0.5
     assert not plan.is_own  # its card says that it is not fine-tuned

@@ -47,6 +47,7 @@ def test_it_fits_a_repository():
 
 def test_its_code_is_the_roots():
     for name in (
+        "circle_rope_card.py",
         "circle_rope_imp.py",
         "configuration_qwen2_5_vl_circle_rope.py",
         "modeling_qwen2_5_vl_circle_rope.py",
