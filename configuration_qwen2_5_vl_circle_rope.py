@@ -23,7 +23,9 @@ except ImportError:  # the repo's root is not a package when it is imported from
     from circle_rope_imp import CircleGeometry, MRopeGeometry
 
 if TYPE_CHECKING:
-    # Never run. Transformers tells checkpoints apart by the files that their configuration names, and copies those.
+    # Never run. Transformers tells checkpoints apart by the files that their configuration names, and copies those; 4
+    # looks one step far, so all of them are named.
+    from .circle_rope_card import complete  # noqa: F401
     from .modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: F401
 
 AUTO_MAP = {
