@@ -10,6 +10,7 @@ import inspect
 import re
 import warnings
 from contextvars import ContextVar
+from pathlib import Path
 from pkgutil import resolve_name
 
 import torch
@@ -20,12 +21,12 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
     from .circle_rope_imp import Continuation, VisionBlock, find_blocks, sequence_index
-    from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
+    from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, complete_card, plain_rope
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
     from circle_rope_imp import Continuation, VisionBlock, find_blocks, sequence_index
-    from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
+    from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, complete_card, plain_rope
 
 
 # ---- What we rely on ------------------------------------------------------------------------------------------------
@@ -45,6 +46,7 @@ RELIED_ON = (
     ("PreTrainedModel._from_config", ()),
     ("PreTrainedModel._supports_flex_attn", ()),
     ("PreTrainedModel._auto_class", ()),
+    ("PreTrainedModel._upload_modified_files", ("working_dir", "repo_id")),
     ("Qwen2ForCausalLM._tp_plan", ()),
 )
 
@@ -172,6 +174,24 @@ def _refuse_misnamed(model, info):
 
 
 # ---- How positions travel -------------------------------------------------------------------------------------------
+
+
+# Where the last model of this file came from. Where a release has one module for all directories of one name, another
+# directory's file is run in that module, over what is here.
+_earlier_origin, _origin = globals().get("_origin"), None
+
+
+def _warn_of_other_code(origin):
+    """Warn where models that are loaded already have got other functions under them by this file's coming."""
+    global _origin
+    _origin = origin
+    if _earlier_origin and _earlier_origin != origin:
+        warnings.warn(
+            f"{_earlier_origin} and {origin} have different modeling files, which this transformers release loads as "
+            "one module: a model of the first now runs and saves code of the second. Give their directories different "
+            "names, or load them in two processes.",
+            stacklevel=2,
+        )
 
 
 def _to_host(*tensors):
@@ -442,6 +462,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
     def __init__(self, config):
         # A block changed in place since it was assigned is validated here.
         config.circle_rope = config.circle_rope
+        _warn_of_other_code(config.name_or_path)
         super(upstream.Qwen2_5_VLModel, self).__init__(config)
         self.visual = upstream.Qwen2_5_VisionTransformerPretrainedModel._from_config(config.vision_config)
         self.language_model = Qwen2_5_VLTextModel_CircleRoPE_V2._from_config(
@@ -747,6 +768,11 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
     def set_circle_rope(self, block: dict | None) -> None:
         """Put the model under another `circle_rope` block: see `Qwen2_5_VLModel_CircleRoPE_V2.set_circle_rope`."""
         self.model.set_circle_rope(block)
+
+    def _upload_modified_files(self, working_dir, repo_id, *args, **kwargs):
+        """Upstream's last step of `push_to_hub`, by which a card is there: with what ours says of a checkpoint."""
+        complete_card(Path(working_dir) / "README.md", repo_id, self.config)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
     @functools.wraps(GenerationMixin.generate)
     def generate(self, *args, **kwargs):

@@ -21,6 +21,8 @@ examples:
   python push_to_hub.py ./Qwen2.5-VL-7B --output-dir out --circle-rope '{"radius": "auto", "alpha": 0.7}'
   python push_to_hub.py ./Qwen2.5-VL-7B --output-dir out --circle-rope block.json --age-mode strategy_2
   python push_to_hub.py ./Qwen2.5-VL-7B --output-dir out --radius auto-0.5 --alpha 1
+  # many checkpoints, one repository with their code: a correction there reaches all of them
+  python push_to_hub.py runs/sft --repo-id USER/NAME --code-repo USER/circle-rope-code
   # what a training run saved: a whole model, or a PEFT adapter
   python push_to_hub.py runs/sft --repo-id USER/NAME --public --license apache-2.0
   python push_to_hub.py runs/lora --repo-id USER/NAME-lora --base-model USER/NAME
@@ -66,6 +68,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--public", action="store_true", help="make a public repository, or allow one that is public")
     add("--create-pr", action="store_true", help="open a pull request on an existing repository")
     add("--commit-message")
+    add("--code-repo", metavar="USER/NAME", help="take the code from this repository, which checkpoints can share")
     add("--license", help="licence for the card (default: the base's own)")
     add("--base-model", metavar="ID", help="hub id of the base for the card, where the files do not say it")
     add("--dry-run", action="store_true", help="print what would be written and uploaded; contact nobody")

@@ -6,7 +6,8 @@ from pathlib import Path
 from string import Template
 
 from .base import ADAPTER, ADAPTER_CONFIG, COMPANIONS, INDEX, SINGLE, ConversionError, fetch, read_header, read_json
-from .card import HUB_ID, assemble, licence_sentence, read_card
+from .card import HUB_ID, read_card
+from .core import card
 from .folder import Plan
 
 TEMPLATE = Path(__file__).with_name("adapter.md")
@@ -59,7 +60,7 @@ def make_adapter_card(plan: Plan, repo: str, licence: dict[str, str]) -> str:
         origin=f"[{base}](https://huggingface.co/{base})",
         base=base,
         repo=repo,
-        licence=licence_sentence(licence, base),
+        licence=card.licence_sentence(licence, base),
     )
     data = {
         "pipeline_tag": "image-text-to-text",
@@ -69,7 +70,9 @@ def make_adapter_card(plan: Plan, repo: str, licence: dict[str, str]) -> str:
         "base_model": base,
         "base_model_relation": "adapter",
     }
-    return assemble(own, text, data, ["circle-rope", "lora" if plan.config.get("peft_type") == "LORA" else "peft"])
+    return card.assemble_card(
+        own, text, data, ["circle-rope", "lora" if plan.config.get("peft_type") == "LORA" else "peft"]
+    )
 
 
 def verify_adapter(plan: Plan, directory: Path) -> None:

@@ -1,5 +1,6 @@
 """Read a Qwen2.5-VL checkpoint without loading it: its config, its shards, and the tensors in their headers."""
 
+import contextlib
 import errno
 import json
 import math
@@ -8,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import get_token, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -58,6 +59,23 @@ class ConversionError(ValueError):
     """Something about the input or the output that the user can put right; its text is one sentence."""
 
 
+def reason(error: Exception) -> str:
+    """What an error of a library says, in one line; of a ValueError the words alone."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
+
+
+@contextlib.contextmanager
+def in_one_sentence(trouble: str):
+    """Turn whatever a library raises within into a ConversionError that begins with `trouble`."""
+    try:
+        yield
+    except ConversionError:
+        raise
+    except Exception as error:  # upstream checks some values and trips over others
+        raise ConversionError(f"{trouble} ({reason(error)}): correct it.") from None
+
+
 @dataclass(frozen=True)
 class Tensor:
     """What a safetensors header says of one tensor, and which file it is in."""
@@ -96,6 +114,7 @@ def fetch(base: str, revision: str | None = None, offline: bool = False) -> Path
             snapshot_download(
                 base,
                 revision=revision,
+                token=get_token(),  # given, so that HF_HUB_DISABLE_IMPLICIT_TOKEN does not keep it back
                 allow_patterns=["*.safetensors", INDEX, "config.json", ADAPTER_CONFIG, CARD, *COMPANIONS],
                 local_files_only=offline,
             )
@@ -145,22 +164,30 @@ def read_json(path: Path) -> dict:
         ConversionError: no such file, or no JSON object in it.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise ConversionError(f"{path.parent} has no {path.name}: give a complete checkpoint directory.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConversionError(f"{path} is not valid JSON ({error}): fetch it again.") from None
     if not isinstance(value, dict):
         raise ConversionError(f"{path} holds no JSON object: fetch it again.")
     return value
 
 
+def _refuse_constant(name):
+    """Python's json would read NaN and Infinity, which no other reader of the file does."""
+    raise ValueError(f"it has the value {name}")
+
+
 def read_tensors(directory: Path) -> dict[str, Tensor]:
     """Every tensor of a checkpoint, by the name it has there, from the headers alone.
 
+    What a shard holds counts, whether the index names it or not: some releases of transformers load by the index,
+    others whatever is in the shards.
+
     Raises:
-        ConversionError: no safetensors weights, a shard that is missing, outside the directory or truncated, or an
-            index that does not say what the shards hold.
+        ConversionError: no safetensors weights, or one file and shards of which releases would load only one; a shard
+            that is missing, outside the directory or truncated; a tensor in two shards, or not where the index says.
     """
     if not (directory / INDEX).exists():
         if not (directory / SINGLE).exists():
@@ -171,13 +198,24 @@ def read_tensors(directory: Path) -> dict[str, Tensor]:
     weight_map = read_json(directory / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ConversionError(f"{directory / INDEX} has no weight_map: fetch it again.")
+    shards = sorted({str(file) for file in weight_map.values()})
+    if (directory / SINGLE).exists() and shards != [SINGLE]:
+        raise ConversionError(
+            f"{directory} has {SINGLE}, which transformers would load, and {INDEX} with other files: delete the one "
+            "that is not meant."
+        )
     tensors = {}
-    for shard in sorted({str(file) for file in weight_map.values()}):
+    for shard in shards:
         if Path(shard).name != shard or "\\" in shard:
             raise ConversionError(f"{INDEX} points to {shard!r}, which is outside of {directory}: fetch it again.")
         if not (directory / shard).is_file():
             raise ConversionError(f"{directory} lacks the shard {shard} that its index names: fetch it again.")
-        tensors |= read_header(directory, shard)
+        header = read_header(directory, shard)
+        for name in tensors.keys() & header.keys():
+            raise ConversionError(
+                f"{directory} has {name} in {tensors[name].file} and in {shard}: save the checkpoint again."
+            )
+        tensors |= header
     for name, shard in weight_map.items():
         if name not in tensors or tensors[name].file != shard:
             raise ConversionError(f"{INDEX} says that {shard} holds {name}, but it does not: fetch both again.")

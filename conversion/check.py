@@ -13,15 +13,15 @@ SMALL = 1_000_000_000  # bytes of weights up to which the model is loaded whole 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH")
 
 
-def check_auto_map(directory: Path) -> None:
-    """Every entry of auto_map names a class in a file of the directory.
+def check_auto_map(directory: Path, code: Path | None = None) -> None:
+    """Every entry of auto_map names a class in a file of the directory, or of `code` where its code is elsewhere.
 
     Raises:
         ConversionError: one does not.
     """
     for auto_class, reference in read_json(directory / "config.json")["auto_map"].items():
-        module, _, name = reference.rpartition(".")
-        path = directory / f"{module}.py"
+        module, _, name = reference.rpartition("--")[2].rpartition(".")
+        path = (code or directory) / f"{module}.py"
         if not path.is_file() or f"class {name}(" not in path.read_text(encoding="utf-8"):
             raise ConversionError(f"auto_map of {directory} says {auto_class} is {reference}, which is not there.")
 
@@ -44,7 +44,7 @@ def check_loading(plan: Plan, directory: Path) -> None:
             return
         arguments[1:] = ["adapter", str(plan.local_base.resolve())]
     else:
-        check_auto_map(directory)
+        check_auto_map(directory, plan.code)
     with tempfile.TemporaryDirectory(prefix="circle_rope_check_") as scratch:
         environment = {key: value for key, value in os.environ.items() if key not in SECRETS}
         environment |= {

@@ -23,7 +23,7 @@ class Plan:
     """What a directory will hold: `files` maps a name to the file it is taken from, or to its content.
 
     `is_own` says that the base is Circle-RoPE already, so that its card is its owner's; `local_base` is the directory
-    of the model that an adapter was trained on, where it is here.
+    of the model that an adapter was trained on, where it is here; `code` is where its code is, if elsewhere.
     """
 
     base: Path
@@ -33,6 +33,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     is_own: bool = False
     local_base: Path | None = None
+    code: Path | None = None
 
     @property
     def sizes(self) -> dict[str, int]:

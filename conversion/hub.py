@@ -11,7 +11,7 @@ from functools import partial
 from glob import escape
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -39,6 +39,7 @@ class Target:
     create_pr: bool = False
     public: bool = False
     message: str = "Upload a Circle-RoPE checkpoint"
+    option: str = "--repo-id"
 
     def __post_init__(self):
         try:
@@ -49,7 +50,7 @@ class Target:
             if self.repo_id.count("/") == 1:
                 return
         raise ConversionError(
-            f"--repo-id {self.repo_id} is no repository id: give USER/NAME, of letters, digits, '-', '_' and '.'."
+            f"{self.option} {self.repo_id} is no repository id: give USER/NAME, of letters, digits, '-', '_' and '.'."
         )
 
     def describe(self) -> str:
@@ -71,11 +72,16 @@ def check_access(target: Target) -> None:
             "there is no token of the Hub: log in with `hf auth login` or set HF_TOKEN, with write permission."
         )
     with in_one_sentence(target):
-        api = HfApi()
+        api = _api()
         token = (api.whoami().get("auth") or {}).get("accessToken") or {}
         if token.get("role") == "read":
             raise ConversionError("the token may only read: make one with write permission and log in with it.")
         _find_repository(api, target)
+
+
+def _api():
+    """A client that sends the user's token with every request, whatever HF_HUB_DISABLE_IMPLICIT_TOKEN says."""
+    return HfApi(token=get_token())
 
 
 def _find_repository(api, target):
@@ -110,6 +116,44 @@ def _find_repository(api, target):
     return info
 
 
+def provide_code(repo_id: str, modules: list[Path], target: Target | None) -> Path:
+    """The snapshot of a repository that holds the given modules for many checkpoints; its name is the commit.
+
+    Where there is no such repository it is made, as public or private as `target` is; without a target, it is not.
+
+    Raises:
+        ConversionError: it is not there, or its modules are others: those that its checkpoints run are never replaced.
+    """
+    code = Target(repo_id, public=target is not None and target.public, option="--code-repo")
+    with in_one_sentence(code):
+        api = _api()
+        try:
+            if api.repo_info(repo_id).private and code.public:
+                raise ConversionError(f"{repo_id} is private, so a public model cannot run its code: make it public.")
+        except GatedRepoError:
+            raise
+        except RepositoryNotFoundError:
+            if target is None:
+                raise ConversionError(
+                    f"there is no repository {repo_id}: publish with --code-repo to make it, or check the name."
+                ) from None
+            api.create_repo(repo_id, private=not code.public)
+            api.create_commit(
+                repo_id,
+                [CommitOperationAdd(path.name, path) for path in modules],
+                commit_message="The code of Circle-RoPE checkpoints",
+            )
+        snapshot = Path(api.snapshot_download(repo_id, allow_patterns=[path.name for path in modules]))
+    for path in modules:
+        there = snapshot / path.name
+        if not there.is_file() or there.read_bytes() != path.read_bytes():
+            raise ConversionError(
+                f"{path.name} of {repo_id} is not this repo's, and whatever shares it would change with it: upload it "
+                f"there yourself (hf upload {repo_id} {path.name}), or name another --code-repo."
+            )
+    return snapshot
+
+
 def upload(plan: Plan, folder: Path, target: Target) -> str:
     """Upload the files of the plan from `folder`; the address of the commit or pull request.
 
@@ -120,7 +164,7 @@ def upload(plan: Plan, folder: Path, target: Target) -> str:
     Raises:
         ConversionError: it did not arrive whole; running again goes on.
     """
-    api = HfApi()
+    api = _api()
     with in_one_sentence(target):
         info = _find_repository(api, target)
         if info is None:
@@ -199,7 +243,7 @@ def _sentence(error, target):
         if isinstance(cause, RepositoryNotFoundError):
             if target.create_pr:
                 return f"there is no repository {repo} to open a pull request on: leave --create-pr out to make it."
-            return f"there is no repository {repo}, or the token may not see it: check --repo-id and the token."
+            return f"there is no repository {repo}, or the token may not see it: check {target.option} and the token."
     if status == 401:
         return "the Hub does not accept the token: log in again with `hf auth login` or correct HF_TOKEN."
     if status == 403:

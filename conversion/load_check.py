@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path = [entry for entry in sys.path if entry and Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import torch  # noqa: E402
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor  # noqa: E402
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig  # noqa: E402
 
 stage = "AutoConfig"
 
@@ -44,14 +44,33 @@ def load(directory):
     return model.eval()
 
 
-def generate_one_token(model, processor):
-    """One token after a small grey picture."""
+def make_inputs(processor):
+    """A small grey picture as the processor prepares it."""
     from PIL import Image
 
-    enter("generate")
+    enter("AutoProcessor")
     picture = Image.new("RGB", (112, 112), "grey")
     text = f"<|vision_start|>{getattr(processor, 'image_token', '<|image_pad|>')}<|vision_end|>"
-    inputs = processor(text=[text], images=[picture], return_tensors="pt")
+    return processor(text=[text], images=[picture], return_tensors="pt")
+
+
+def check_fit(model, inputs, directory):
+    """What a forward would trip over, without the weights: the processor's tokens and patches are the model's."""
+    enter("get_rope_index")
+    model.model.get_rope_index(inputs["input_ids"], inputs["image_grid_thw"])
+    if int(inputs["input_ids"].max()) >= model.config.text_config.vocab_size:
+        raise ValueError("the processor gives token ids that the model does not have")
+    wanted, found = model.model.visual.patch_embed.proj.weight[0].numel(), inputs["pixel_values"].shape[-1]
+    if found != wanted:
+        raise ValueError(f"the processor gives patches of {found} values, but the model takes {wanted}")
+    enter("GenerationConfig")
+    if (Path(directory) / "generation_config.json").is_file():
+        GenerationConfig.from_pretrained(directory)
+
+
+def generate_one_token(model, inputs):
+    """One token after the picture."""
+    enter("generate")
     output = model.generate(**inputs, max_new_tokens=1, min_new_tokens=1, do_sample=False)
     if output.shape[1] != inputs["input_ids"].shape[1] + 1:
         raise ValueError("no token was generated")
@@ -63,10 +82,11 @@ def check_model(directory, size):
     processor = AutoProcessor.from_pretrained(directory, trust_remote_code=True)
     if not hasattr(processor, "image_processor"):
         raise ValueError("there is no image processor: copy the processor's files from the base")
+    inputs = make_inputs(processor)
     if size == "small":
-        generate_one_token(load(directory), processor)
+        generate_one_token(load(directory), inputs)
     else:
-        build_on_meta(config)
+        check_fit(build_on_meta(config), inputs, directory)
 
 
 def check_adapter(directory, base):

@@ -14,6 +14,7 @@ from .base import ADAPTER_CONFIG, CARD, INDEX, SINGLE, ConversionError, fetch
 from .card import HUB_ID, find_base, find_licence, make_card
 from .check import check_loading
 from .convert import Qwen2_5_VLConfig_CircleRoPE_V2, plan_conversion, verify
+from .core import MODULES, ROOT
 from .files import select
 from .folder import is_written, refuse_filled, write
 
@@ -44,6 +45,8 @@ class Publication:
             ConversionError: anything about the base, the block or the options that does not allow it.
         """
         given = self.given
+        if given.code_repo is not None:
+            hub.Target(given.code_repo, option="--code-repo")  # refuses what is no id
         if not (self.is_ours or any((self.output / name).is_file() for name in ("config.json", ADAPTER_CONFIG))):
             refuse_filled(self.output)  # no result of an earlier run
         if self.uploads and not Path(given.base).exists() and HUB_ID.fullmatch(given.base):
@@ -69,7 +72,10 @@ class Publication:
         return self.output.resolve() == self.plan.base.resolve()
 
     def _plan_model(self, base):
-        self.plan = plan_conversion(base, self.block)
+        self.plan = plan_conversion(base, self.block, self.given.code_repo)
+        if self.given.code_repo is not None and not self.given.dry_run:
+            modules = [ROOT / name for name in MODULES]
+            self.plan.code = hub.provide_code(self.given.code_repo, modules, self.target if self.uploads else None)
         self.verify = verify
         if self.is_published:
             given = str(base) if self.given.base == self.given.repo_id else self.given.base
@@ -79,7 +85,9 @@ class Publication:
                 self.plan.notes.append(
                     "the hub id of the base is not known, so the card names none: give --base-model"
                 )
-            self.plan.files[CARD] = make_card(self.plan, self._name, origin, licence, schedule).encode()
+            self.plan.files[CARD] = make_card(
+                self.plan, self._name, origin, licence, schedule, self.given.code_repo
+            ).encode()
 
     def _keep_edited_card(self):
         """Of a directory that an earlier run wrote, the card stays as it is unless an option says otherwise."""
@@ -88,6 +96,8 @@ class Publication:
             self.plan.files[CARD] = (self.output / CARD).read_bytes()
 
     def _plan_adapter(self, base):
+        if self.given.code_repo is not None:
+            raise ConversionError(f"{base} is an adapter, which has no code: leave --code-repo out.")
         if self.block:
             raise ConversionError(f"{base} is an adapter, whose block is its base's: leave the keys of the block out.")
         if not self.is_published:

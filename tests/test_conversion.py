@@ -14,7 +14,11 @@ from transformers import AutoConfig, AutoProcessor, GenerationConfig
 
 from models import ROOT, AutoModelForVision, make_stock
 
-MODULES = ["circle_rope_imp.py", "configuration_qwen2_5_vl_circle_rope.py", "modeling_qwen2_5_vl_circle_rope.py"]
+MODULES = [
+    "circle_rope_imp.py",
+    "configuration_qwen2_5_vl_circle_rope.py",
+    "modeling_qwen2_5_vl_circle_rope.py",
+]
 
 
 def run(*arguments):

@@ -19,7 +19,7 @@ from models import ROOT
 from test_conversion import MODULES
 
 TINY = ROOT / "tiny"
-NAME = "user/circle"
+NAME, CODE = "user/circle", "user/code"
 
 ASK = """
 import sys
@@ -39,11 +39,11 @@ print(processor.batch_decode(output[:, inputs["input_ids"].shape[1]:], skip_spec
 """
 
 
-def environment(hub, home, token="hf_owner"):
+def environment(hub, home, token="hf_owner", **variables):
     """A machine that knows no other Hub than ours, with a cache and a token of its own."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
     own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "no_proxy": "127.0.0.1,localhost"}
-    return {**kept, **own, **({"HF_TOKEN": token} if token else {})}
+    return {**kept, **own, **({"HF_TOKEN": token} if token else {}), **variables}
 
 
 @pytest.fixture
@@ -54,19 +54,20 @@ def hub():
 
 @pytest.fixture
 def push(hub, tmp_path):
-    def push(*arguments, token="hf_owner", home=tmp_path / "home", **options):
+    def push(*arguments, token="hf_owner", preexec_fn=None, **variables):
         command = [sys.executable, str(ROOT / "push_to_hub.py"), *map(str, arguments)]
-        env = environment(hub, home, token)
-        return subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, **options)
+        env = environment(hub, tmp_path / "home", token, **variables)
+        options = {"env": env, "cwd": tmp_path, "preexec_fn": preexec_fn}
+        return subprocess.run(command, capture_output=True, text=True, **options)
 
     return push
 
 
-def ask(hub, home, *pins):
+def ask(hub, home, *pins, lines=False):
     command = [sys.executable, "-c", ASK, NAME, str(ROOT / "examples" / "shapes.png"), *pins]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(hub, home), cwd=home.parent)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
+    return done.stdout.splitlines() if lines else done.stdout.splitlines()[-1]
 
 
 def sent(hub):
@@ -134,6 +135,61 @@ def test_published_and_loaded_back_over_the_wire(hub, push, tmp_path):
         '"alpha"',
     ):
         assert words in card.text
+
+
+def test_many_checkpoints_share_the_code_of_one_repository(hub, push, tmp_path):
+    result = push(TINY, "--repo-id", NAME, "--code-repo", CODE)
+    assert result.returncode == 0, result.stderr
+    files, code = hub.repos[NAME].files(), hub.repos[CODE]
+    assert code.private and {name: code.files()[name] for name in MODULES} == {
+        name: (ROOT / name).read_bytes() for name in MODULES
+    }
+    assert not any(name.endswith(".py") for name in files)
+    auto_map = json.loads(files["config.json"])["auto_map"]
+    assert auto_map["AutoConfig"] == f"{CODE}--configuration_qwen2_5_vl_circle_rope.Qwen2_5_VLConfig_CircleRoPE_V2"
+    assert all(reference.startswith(f"{CODE}--") for reference in auto_map.values())
+    commit = code.oid("main")
+    assert f'code_revision="{commit}"' in files["README.md"].decode()
+    assert ask(hub, tmp_path / "clean") == "top right"
+
+    name = "modeling_qwen2_5_vl_circle_rope.py"
+    code.commit({**code.files(), name: code.files()[name] + b"\nprint('corrected')\n"})
+    assert "corrected" in ask(hub, tmp_path / "clean", lines=True)
+    assert "corrected" not in ask(hub, tmp_path / "pinned", f"code_revision={commit}", lines=True)
+    assert_refused(push(TINY, "--repo-id", "user/second", "--code-repo", CODE), f"{name} of {CODE} is not this repo's")
+    assert code.files()[name].endswith(b"print('corrected')\n") and "user/second" not in hub.repos
+
+
+PUSH = """
+import sys
+from transformers import AutoModelForImageTextToText
+model = AutoModelForImageTextToText.from_pretrained(sys.argv[1], trust_remote_code=True)
+model.set_circle_rope({"radius": 7, "AGE_mode": "strategy_2"})
+model.push_to_hub(sys.argv[2], private=True)
+"""
+
+
+def test_a_loaded_model_pushes_itself_with_the_same_card(hub, push, tmp_path):
+    assert push(TINY, "--output-dir", "out", "--no-upload", "--base-model", "user/base").returncode == 0
+    env = environment(hub, tmp_path / "home", HF_HUB_DISABLE_XET="1")
+    for _ in range(2):  # the second finds the card of the first
+        command = [sys.executable, "-c", PUSH, str(tmp_path / "out"), NAME]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        text = hub.repos[NAME].files()["README.md"].decode()
+        card = ModelCard(text)
+        assert "Model Card for Model ID" not in text and text.count("## Use") == 1
+        assert '"radius": 7' in text and "circle 0 to 2, mrope 3 to 5" in text and f'from_pretrained("{NAME}"' in text
+        assert card.data.base_model == "user/base" and card.data.license == "apache-2.0"
+        assert {"circle-rope", "age", "custom_code"} <= set(card.data.tags)
+    assert set(MODULES) <= set(hub.repos[NAME].files())
+
+
+def test_the_token_that_was_checked_is_the_one_that_is_used(hub, push):
+    """Also where the client has been told to send none by itself."""
+    result = push(TINY, "--repo-id", NAME, HF_HUB_DISABLE_IMPLICIT_TOKEN="1")
+    assert result.returncode == 0, result.stderr
+    assert "model.safetensors" in hub.repos[NAME].files()
 
 
 def test_an_interrupted_upload_goes_on_where_it_was(hub, push, sharded, tmp_path):

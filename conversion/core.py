@@ -1,0 +1,47 @@
+"""The repo's own modules, which stand at its root and are no package."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import configuration_qwen2_5_vl_circle_rope as card  # noqa: E402
+from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
+    AUTO_MAP,
+    MARK,
+    ROPE_KEYS,
+    V1_MODEL_TYPE,
+    Qwen2_5_VLConfig_CircleRoPE_V2,
+    mark,
+    read_rope,
+    validate_circle_rope,
+)
+from modeling_qwen2_5_vl_circle_rope import (  # noqa: E402
+    Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
+    Qwen2_5_VLModel_CircleRoPE_V2,
+    new_name,
+)
+
+__all__ = [
+    "AUTO_MAP",
+    "MARK",
+    "card",
+    "ROOT",
+    "ROPE_KEYS",
+    "V1_MODEL_TYPE",
+    "Qwen2_5_VLConfig_CircleRoPE_V2",
+    "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
+    "Qwen2_5_VLModel_CircleRoPE_V2",
+    "mark",
+    "new_name",
+    "read_rope",
+    "validate_circle_rope",
+]
+
+# What a checkpoint carries to be loaded with trust_remote_code.
+MODULES = (
+    "circle_rope_imp.py",
+    "configuration_qwen2_5_vl_circle_rope.py",
+    "modeling_qwen2_5_vl_circle_rope.py",
+)
