@@ -3,7 +3,7 @@
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from anneal import circle_rope_model
+from blocks import circle_rope_model
 
 
 def carry_positions(model, afresh: bool = False) -> None:
