@@ -6,7 +6,10 @@ give every decoder layer the cos/sin of its own geometry. Weights, modules and f
 
 import copy
 import functools
+import glob
 import inspect
+import json
+import os
 import re
 import warnings
 from contextvars import ContextVar
@@ -114,6 +117,8 @@ HEADLESS_LAYOUT = {
     r"^model.visual": "visual",
 }
 
+ADAPTER_CONFIG = "adapter_config.json"
+
 # A task's own head may be missing from a checkpoint, or left over from it.
 BODY = re.compile(r"(^|\.)(language_model|visual|embed_tokens|layers|blocks)\.")
 
@@ -143,19 +148,41 @@ class ReadsEveryLayout:
     layout = OLD_LAYOUT
 
     @classmethod
-    def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
         """Upstream's `from_pretrained`.
+
+        An adapter's folder with the config that it was trained with loads its base under that config, whatever block
+        the base's own has.
 
         Raises:
             ValueError: tensors of the checkpoint have no place in the model, or tensors of the model no value, for
                 their names. A load that is partial on purpose (from a `state_dict`) goes through.
         """
+        name, kwargs = _base_of_adapter(cls, pretrained_model_name_or_path, kwargs)
         kwargs["key_mapping"] = {**cls.layout, **(kwargs.get("key_mapping") or {})}
         is_partial = kwargs.get("state_dict") is not None
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         if not is_partial:
             _refuse_misnamed(model, info)
         return (model, info) if output_loading_info else model
+
+
+def _base_of_adapter(cls, name, kwargs):
+    """What to load where an adapter's folder was named: its base, with the config in that folder."""
+    adapter_kwargs = kwargs.get("adapter_kwargs") or {}
+    folder = adapter_kwargs.get("_adapter_model_path") or name  # auto classes may have gone to the base already
+    if not isinstance(folder, (str, os.PathLike)):
+        return name, kwargs
+    weights = glob.glob("model*.safetensors", root_dir=folder)
+    if weights or not all(os.path.isfile(os.path.join(folder, file)) for file in (ADAPTER_CONFIG, "config.json")):
+        return name, kwargs
+    with open(os.path.join(folder, ADAPTER_CONFIG), encoding="utf-8") as file:
+        adapter = json.load(file)
+    if kwargs.get("config") is None or name != folder:
+        kwargs["config"] = cls.config_class.from_pretrained(folder)
+    kwargs["adapter_kwargs"] = {**adapter_kwargs, "_adapter_model_path": folder}
+    kwargs["revision"] = kwargs.get("revision") or adapter.get("revision")
+    return adapter["base_model_name_or_path"], kwargs
 
 
 def _refuse_misnamed(model, info):
