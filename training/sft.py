@@ -170,9 +170,12 @@ def main():
         metrics = trainer.evaluate()
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
-    if trainer.is_world_process_zero() and hasattr(trainer.model, "peft_config"):
-        save_block(trainer.model, folder)
     trainer.save_model(folder)
+    if hasattr(trainer.model, "peft_config"):
+        if trainer.is_world_process_zero():
+            save_block(trainer.model, folder)
+        if trainer.args.push_to_hub:
+            trainer.push_to_hub()
 
 
 if __name__ == "__main__":
