@@ -96,6 +96,8 @@ def prepare():
     processor = AutoProcessor.from_pretrained(base, trust_remote_code=False, **pixels)
     if training.chat_template_path is not None:
         processor.chat_template = Path(training.chat_template_path).read_text(encoding="utf-8")
+    if training.pad_token is not None and training.pad_token not in processor.tokenizer.get_vocab():
+        raise ValueError(f"--pad_token {training.pad_token} is not in the vocabulary: give a token that is.")
     collator = Collator(
         processor,
         training.max_length,
@@ -166,7 +168,7 @@ def main():
             raise
         sys.exit(f"error: {' '.join(str(error).split())}")
     folder = trainer.args.output_dir
-    if trainer.args.do_eval:
+    if trainer.args.do_eval and trainer.args.eval_strategy == "no":
         metrics = trainer.evaluate()
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)

@@ -3,6 +3,8 @@
 import importlib.util
 from dataclasses import fields
 
+import torch
+
 # Options that have no meaning here, and what to do instead.
 REFUSED = {
     "dataset_streaming": "rows are checked before training, and a stream has no end",
@@ -71,6 +73,8 @@ def check_options(parsed: tuple, defaults: tuple) -> None:
             "--train_vision was given with --use_peft, which freezes the whole base: name the tower's modules in "
             "--lora_target_modules instead."
         )
+    if values["activation_offloading"] and not torch.accelerator.is_available():
+        raise ValueError("--activation_offloading was given, but there is no accelerator to free: leave it out.")
     template = values.get("chat_template_path")
     if template is not None and not template.endswith((".jinja", ".j2")):
         raise ValueError(f"--chat_template_path {template} is no template: give a .jinja file.")
