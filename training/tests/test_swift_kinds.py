@@ -2,13 +2,11 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import pytest
 from transformers import AutoModelForImageTextToText
 
-from conftest import ROOT, TESTS
+from conftest import ROOT, TESTS, ForkServer
 from swift_cli import TINY, assert_positions_are_those_of_each_sample_alone, losses, read_records
 
 FEW_STEPS = (
@@ -64,27 +62,16 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def swift(tmp_path_factory):
-    """Runs a command of ms-swift in a process that has it imported; returns its exit code."""
-    log = tmp_path_factory.mktemp("swift") / "log"
-    server = subprocess.Popen(
-        [sys.executable, TESTS / "swift_fork.py"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log.open("w"),
-        text=True,
-        cwd=ROOT,
+def swift():
+    """Commands of ms-swift, in a process that has it imported."""
+    trainers = ("DPOTrainer", "GRPOTrainer", "KTOTrainer", "RewardTrainer")
+    server = ForkServer(
+        *("swift.ray_utils:try_init_ray", "swift.pipelines:sft_main", "swift.pipelines:rlhf_main"),
+        *("swift.trainers:Seq2SeqTrainer", "swift.trainers:EmbeddingTrainer", "swift.trainers:Trainer"),
+        *(f"swift.rlhf_trainers:{trainer}" for trainer in trainers),
     )
-
-    def run(command, *arguments, log, **environment):
-        request = {"command": command, "arguments": list(map(str, arguments)), "log": str(log)}
-        server.stdin.write(json.dumps({**request, "environment": environment}) + "\n")
-        server.stdin.flush()
-        return int(server.stdout.readline())
-
-    yield run
-    server.stdin.close()
-    server.wait()
+    yield server
+    server.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -93,14 +80,13 @@ def test_it_trains_with_the_positions_of_each_sample(kind, swift, pictures, tmp_
     rows = [json.loads(line) for line in (pictures / "train.jsonl").read_text().splitlines()]
     rows = [{**row, "messages": row["messages"][:2], **extra(row)} for row in rows]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    out, log = tmp_path / "out", tmp_path / "log"
-    code = swift(
-        command,
+    out = tmp_path / "out"
+    result = swift(
+        f"swift.cli.{command}",
         *(*FEW_STEPS, *arguments, "--dataset", tmp_path / "train.jsonl", "--output_dir", out),
-        log=log,
-        RECORD_POSITIONS=str(tmp_path / "positions"),
+        RECORD_POSITIONS=tmp_path / "positions",
     )
-    assert code == 0, log.read_text()[-3000:]
+    assert result.returncode == 0, result.stdout[-3000:]
     if first_loss is not None:
         assert losses(out)[0] == pytest.approx(first_loss, abs=1e-4)
     model = AutoModelForImageTextToText.from_pretrained(TINY, trust_remote_code=True).model
