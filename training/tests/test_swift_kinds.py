@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from transformers import AutoModelForImageTextToText
@@ -95,3 +96,19 @@ def test_it_trains_with_the_positions_of_each_sample(kind, swift, pictures, tmp_
     if kind == "generated evaluation":
         entries = map(json.loads, (out / "logging.jsonl").read_text().splitlines())
         assert any("eval_rouge-l" in entry for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "change", "words"),
+    [
+        ((), {"messages": [{"role": "user", "content": "<video>?"}], "videos": ["absent.mp4"]}, "video absent.mp4"),
+        (("--use_liger_kernel", "true"), {}, "use_liger_kernel needs a GPU, and there is none: leave it out."),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments, change, words, swift, pictures, tmp_path):
+    row = json.loads((pictures / "train.jsonl").read_text().splitlines()[0]) | change
+    (tmp_path / "train.jsonl").write_text(json.dumps(row))
+    files = ("--dataset", tmp_path / "train.jsonl", "--output_dir", tmp_path / "out")
+    result = swift("swift.cli.sft", *FEW_STEPS, *arguments, *files)
+    assert result.returncode != 0 and "Traceback" not in result.stdout
+    assert words in re.findall(r"^error: (.*)$", result.stdout, re.M)[-1]
