@@ -116,10 +116,8 @@ def test_lora_from_the_command_line_with_annealing(tmp_path, stock_dir, pictures
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert losses(tmp_path / "out")[-1] < losses(tmp_path / "out")[0]
     halfway, final = (tmp_path / "out" / f"checkpoint-{step}" for step in (2, 4))
-    opened = [
-        AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True) for folder in (halfway, final)
-    ]
-    blocks = [model.config.circle_rope for model in opened]
+    load = partial(AutoModelForImageTextToText.from_pretrained, trust_remote_code=True)
+    blocks = [load(folder).config.circle_rope for folder in (halfway, final)]
     assert blocks == [{**block, "AGE_mode": ["circle"] + ["mrope"] * 5}, block]
     # All mrope, then one, two and three layers under circle: each step has the positions of its own block.
     model = AutoModelForImageTextToText.from_pretrained(TINY, trust_remote_code=True)
