@@ -38,7 +38,6 @@ NEEDED = {
     **dict.fromkeys(("bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage"), "load_in_4bit"),
     "anneal_steps": "anneal",
     "liger_kernel_config": "use_liger_kernel",
-    "gradient_checkpointing_kwargs": "gradient_checkpointing",
 }
 PACKAGES = {"use_peft": "peft", "load_in_8bit": "bitsandbytes", "load_in_4bit": "bitsandbytes"}
 
