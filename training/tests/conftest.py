@@ -35,11 +35,13 @@ def stock_dir(tmp_path_factory):
     """`tiny`'s weights as an official checkpoint: stock classes, no block."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+    from configuration_qwen2_5_vl_circle_rope import plain_rope
     from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
     folder = tmp_path_factory.mktemp("stock")
     tiny = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(ROOT / "tiny")
-    kept = {key: value for key, value in tiny.config.to_dict().items() if key not in ("circle_rope", "auto_map")}
+    with plain_rope(tiny.config.text_config):
+        kept = {key: value for key, value in tiny.config.to_dict().items() if key not in ("circle_rope", "auto_map")}
     model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig.from_dict({**kept, "model_type": "qwen2_5_vl"}))
     model.load_state_dict(tiny.state_dict())
     model.save_pretrained(folder)
