@@ -6,7 +6,10 @@ give every decoder layer the cos/sin of its own geometry. Weights, modules and f
 
 import copy
 import functools
+import glob
 import inspect
+import json
+import os
 import re
 import warnings
 from contextvars import ContextVar
@@ -116,6 +119,8 @@ HEADLESS_LAYOUT = {
     r"^model.visual": "visual",
 }
 
+ADAPTER_CONFIG = "adapter_config.json"
+
 # A task's own head may be missing from a checkpoint, or left over from it.
 BODY = re.compile(r"(^|\.)(language_model|visual|embed_tokens|layers|blocks)\.")
 
@@ -145,19 +150,41 @@ class ReadsEveryLayout:
     layout = OLD_LAYOUT
 
     @classmethod
-    def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
         """Upstream's `from_pretrained`.
+
+        An adapter's folder with the config that it was trained with loads its base under that config, whatever block
+        the base's own has.
 
         Raises:
             ValueError: tensors of the checkpoint have no place in the model, or tensors of the model no value, for
                 their names. A load that is partial on purpose (from a `state_dict`) goes through.
         """
+        name, kwargs = _base_of_adapter(cls, pretrained_model_name_or_path, kwargs)
         kwargs["key_mapping"] = {**cls.layout, **(kwargs.get("key_mapping") or {})}
         is_partial = kwargs.get("state_dict") is not None
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         if not is_partial:
             _refuse_misnamed(model, info)
         return (model, info) if output_loading_info else model
+
+
+def _base_of_adapter(cls, name, kwargs):
+    """What to load where an adapter's folder was named: its base, with the config in that folder."""
+    adapter_kwargs = kwargs.get("adapter_kwargs") or {}
+    folder = adapter_kwargs.get("_adapter_model_path") or name  # auto classes may have gone to the base already
+    if not isinstance(folder, (str, os.PathLike)):
+        return name, kwargs
+    weights = glob.glob("model*.safetensors", root_dir=folder)
+    if weights or not all(os.path.isfile(os.path.join(folder, file)) for file in (ADAPTER_CONFIG, "config.json")):
+        return name, kwargs
+    with open(os.path.join(folder, ADAPTER_CONFIG), encoding="utf-8") as file:
+        adapter = json.load(file)
+    if kwargs.get("config") is None or name != folder:
+        kwargs["config"] = cls.config_class.from_pretrained(folder)
+    kwargs["adapter_kwargs"] = {**adapter_kwargs, "_adapter_model_path": folder}
+    kwargs["revision"] = kwargs.get("revision") or adapter.get("revision")
+    return adapter["base_model_name_or_path"], kwargs
 
 
 def _refuse_misnamed(model, info):
@@ -412,6 +439,14 @@ def _real_tokens(attention_mask, length):
     return None if real.numpy().all() else real
 
 
+_WARNED = []  # whether the warning below has been given
+
+
+def _are_stock_positions(position_ids):
+    """Whether ready-made positions have the form that stock's trainers pass: integers, one set of rows for all."""
+    return position_ids.ndim == 3 and position_ids.shape[0] in (3, 4) and not position_ids.is_floating_point()
+
+
 def _seconds_of(videos, second_per_grid_ts):
     """Seconds between two frames, one number for each video."""
     if second_per_grid_ts is None:
@@ -460,6 +495,11 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         return super().__new__(cls)
 
     def __init__(self, config):
+        if getattr(config.text_config, "_attn_implementation", None) == "vllm":
+            raise ValueError(
+                "vLLM's Transformers backend cannot carry Circle-RoPE's positions: install the plugin of this model's "
+                "repository (pip install ./serving), which gives vLLM a model of its own."
+            )
         # A block changed in place since it was assigned is validated here.
         config.circle_rope = config.circle_rope
         _warn_of_other_code(config.name_or_path)
@@ -655,6 +695,25 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         continuation = self.continuation_of(cache, tokens.shape[0], past_length)
         return self.next_position_ids(tokens, vision, kwargs.get("attention_mask"), past_length, continuation)
 
+    @property
+    def _warns_of_grids(self):
+        return not torch.compiler.is_compiling() and not _WARNED and "circle" in self.config.geometries
+
+    def _warn_of_grid(self, input_ids, position_ids):
+        """Warn, once, of ready-made positions that put pictures on M-RoPE's grid under layers that are to see a ring."""
+        if input_ids is None or input_ids.shape != position_ids.shape[1:]:
+            return
+        ids, rows = _to_host(input_ids, position_ids[-3:])
+        pictures = (ids == self.config.image_token_id) | (ids == self.config.video_token_id)
+        if bool((rows[:, pictures] != rows[0, pictures]).any()):
+            _WARNED.append(True)
+            warnings.warn(
+                "position_ids are integers that put a picture's tokens on a grid, as M-RoPE does, but the circle_rope "
+                "block has circle layers, and every layer sees M-RoPE now: leave position_ids out, or make them with "
+                "get_rope_index (training/other_trainers.md names the line to drop).",
+                stacklevel=3,
+            )
+
     def _give(self, cache, slot, rows, attention_mask):
         """Let a cache know of tokens whose positions were passed in."""
         if isinstance(cache, ContinuedCache):
@@ -677,6 +736,8 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             kwargs["position_ids"], continuation = self._make_positions(kwargs, cache)
         elif continuation is None:
             _, given = split_position_rows(position_ids, len(self.geometries))
+            if self._warns_of_grids and _are_stock_positions(position_ids):
+                self._warn_of_grid(kwargs.get("input_ids"), position_ids)
         if torch.compiler.is_compiling():  # a compiled call leaves a cache as it is
             return super().forward(**kwargs)
         slot = _slot_of(cache, kwargs) if given is not None else None

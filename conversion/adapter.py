@@ -7,6 +7,7 @@ from string import Template
 
 from .base import ADAPTER, ADAPTER_CONFIG, COMPANIONS, INDEX, SINGLE, ConversionError, fetch, read_header, read_json
 from .card import HUB_ID, read_card
+from .convert import has_block
 from .core import card
 from .folder import Plan
 
@@ -48,6 +49,12 @@ def plan_adapter(directory: Path, base_model: str | None) -> Plan:
         plan.files[ADAPTER_CONFIG] = (json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n").encode()
     with contextlib.suppress(ConversionError):
         plan.local_base = fetch(str(said), offline=True)
+    is_converted = plan.local_base is not None and has_block(read_json(plan.local_base / "config.json"))
+    if base_model is None and not is_converted and any(key.startswith("circle_rope") for key in config):
+        raise ConversionError(
+            f"{directory} was trained under a circle_rope block that its base {said!r} does not have: publish the "
+            "converted base and give its id with --base-model, or merge the adapter and publish the model."
+        )
     return plan
 
 

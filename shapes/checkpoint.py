@@ -125,7 +125,7 @@ def save_processor(directory: Path, sentences=None, **pixels) -> Qwen2_5_VLProce
         )
         + "\n"
     )
-    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     pixels = {"min_pixels": PICTURE_SIZE**2, "max_pixels": PICTURE_SIZE**2, "patch_size": PATCH_SIZE, **pixels}
     processor = Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**pixels),

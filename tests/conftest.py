@@ -17,6 +17,7 @@ import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 settings.register_profile("exact", deadline=None, derandomize=True)
+settings.register_profile("fuzz", deadline=None, max_examples=300)
 settings.load_profile("exact")
 
 

@@ -1,31 +1,14 @@
 """Anneal the positions during training: a Trainer callback that moves one key of the `circle_rope` block."""
 
 from fractions import Fraction
-from pathlib import Path
 
-from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from blocks import age_schedule, validate_circle_rope
-
-
-def circle_rope_model(model):
-    """The Circle-RoPE model within whatever wraps it: PEFT, DDP, FSDP, a compiled module.
-
-    Raises:
-        ValueError: there is none.
-    """
-    for module in model.modules():
-        if hasattr(type(module), "set_circle_rope"):
-            return module
-    raise ValueError(
-        f"{type(model).__name__} has no set_circle_rope: annealing needs a converted checkpoint, or the classes of "
-        "this repo."
-    )
+from blocks import age_schedule, circle_rope_model, validate_circle_rope
+from save_block import SaveBlock
 
 
-class CircleRopeAnnealing(TrainerCallback, ExportableState):
+class CircleRopeAnnealing(SaveBlock, ExportableState):
     """Moves `key` of the block from `start` to `end` over the first `steps` optimiser steps, and leaves it there.
 
     - `radius`: from 0, where all image tokens of a picture share one position, to a ring.
@@ -104,11 +87,6 @@ class CircleRopeAnnealing(TrainerCallback, ExportableState):
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         self._set(circle_rope_model(model), state)
 
-    def on_save(self, args, state, control, model=None, **kwargs):
-        folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        if state.is_world_process_zero and (folder / "adapter_config.json").exists():
-            save_block(model, folder)
-
     def check(self, config, saved: list | None = None) -> list:
         """Start and end for a model of this config: as given, else as a run that is resumed had them, else defaults.
 
@@ -141,12 +119,3 @@ class CircleRopeAnnealing(TrainerCallback, ExportableState):
         block = {**self._block, self.key: self.value(state.global_step, state.max_steps)}
         if model.config.circle_rope != block:
             model.set_circle_rope(block)
-
-
-def save_block(model, folder: str | Path) -> None:
-    """Put the model's config.json, and the code that it names, beside an adapter, whose own files hold no block.
-
-    `AutoConfig.from_pretrained(folder, trust_remote_code=True)` is then the config that the adapter was trained
-    with: pass it as `config=` when its base is loaded.
-    """
-    circle_rope_model(model).config.save_pretrained(folder)

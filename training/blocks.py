@@ -20,6 +20,7 @@ __all__ = [
     "ROOT",
     "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
     "age_schedule",
+    "circle_rope_model",
     "config_with_block",
     "read_block",
     "read_override",
@@ -30,6 +31,20 @@ ARCHITECTURES = (
     "Qwen2_5_VLForConditionalGeneration_CircleRoPE",
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.__name__,
 )
+
+
+def circle_rope_model(model):
+    """The Circle-RoPE model within whatever wraps it: PEFT, DDP, FSDP, a compiled module.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for module in model.modules():
+        if hasattr(type(module), "set_circle_rope"):
+            return module
+    raise ValueError(
+        f"{type(model).__name__} has no set_circle_rope: give a converted checkpoint, or the classes of this repo."
+    )
 
 
 def config_with_block(

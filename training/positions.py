@@ -1,9 +1,23 @@
-"""Positions that a collator made ahead, on their way to the model: not cast, and made anew under annealing."""
+"""Positions made outside of the model: without its weights, carried past a cast, made anew under annealing."""
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from anneal import circle_rope_model
+from blocks import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, circle_rope_model
+
+
+def rope_index_of(config):
+    """`get_rope_index` under a config's block without a model, for a collator or a data worker.
+
+    Args:
+        config: of the checkpoint that is trained.
+
+    Returns:
+        A function with the arguments and results of the model's own.
+    """
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config).model
+    return model.get_rope_index
 
 
 def carry_positions(model, afresh: bool = False) -> None:

@@ -42,8 +42,10 @@ from blocks import (  # noqa: E402
     config_with_block,
     read_override,
 )
+from liger_kernels import use_liger_kernels  # noqa: E402
 from positions import carry_positions  # noqa: E402
 from rows import check_row  # noqa: E402
+from save_block import SaveBlock  # noqa: E402
 
 MODEL_TYPE = "qwen2_5_vl_circle_rope_v2"
 OVERRIDE, ANNEAL, POSITIONS = "model_config_override", "circle_rope_anneal", "circle_rope_positions"
@@ -120,6 +122,8 @@ def take_override(self):
         given = override_of_adapter(Path(self.ckpt_dir))
     with one_sentence():
         block = read_override(given)
+        if getattr(self, "use_liger_kernel", False):
+            use_liger_kernels()
     os.environ.pop(OVERRIDE.upper(), None)
     if block is not None:
         self.model_kwargs[OVERRIDE] = {"circle_rope": block}
@@ -155,8 +159,11 @@ init_model_kwargs, load_dataset = BaseArguments._init_model_kwargs, BaseArgument
 BaseArguments._init_model_kwargs, BaseArguments.load_dataset = take_override, load_checked_dataset
 
 
-class Positions(TrainerCallback):
-    """Every run's: the collator's positions reach the model as they are, or under annealing as the step wants them."""
+class Positions(SaveBlock, TrainerCallback):
+    """Every run's: the collator's positions reach the model as they are, or under annealing as the step wants them.
+
+    An adapter's checkpoints say their block.
+    """
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         if self.trainer.template.model_meta.model_type == MODEL_TYPE:

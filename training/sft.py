@@ -9,14 +9,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from anneal import CircleRopeAnnealing, save_block
+from anneal import CircleRopeAnnealing
 from blocks import (
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
     config_with_block,
     read_block,
 )
 from conversion.base import fetch
-from rows import IMAGE_TAG, check_row, count_placeholders, read_rows
+from liger_kernels import use_liger_kernels
+from save_block import SaveBlock, save_block
+from sft_collator import Collator
+from sft_examples import load_examples
+from sft_options import check_options
 
 # Only the language model's projections, whatever stands before them: the vision tower stays as it is.
 LORA_TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
@@ -40,137 +44,140 @@ class GeometryArguments:
     max_pixels: int | None = field(default=None, metadata={"help": "the processor scales larger pictures down to it"})
 
 
-def split_turns(messages: list[dict], images: list) -> list[dict]:
-    """One example for every answer: what comes before it as the prompt, and the pictures up to there."""
-    examples, before = [], []
-    untagged = bool(images) and not sum(count_placeholders(message["content"]) for message in messages)
-    for message in messages:
-        content = parts(message["content"])
-        if untagged and message["role"] == "user":
-            content, untagged = [{"type": "image", "text": None}] * len(images) + content, False
-        message = {"role": message["role"], "content": content}
-        if message["role"] == "assistant":
-            seen = sum(part["type"] == "image" for earlier in before for part in earlier["content"])
-            examples.append({"prompt": list(before), "completion": [message], "images": images[:seen]})
-        before.append(message)
-    return examples
-
-
-def parts(content) -> list[dict]:
-    """A message's content as the processor's template takes it."""
-    if not isinstance(content, str):
-        return [
-            {"type": "image", "text": None} if part["type"] == "image" else {"type": "text", "text": part["text"]}
-            for part in content
-        ]
-    pieces = []
-    for number, text in enumerate(content.split(IMAGE_TAG)):
-        pieces += [{"type": "image", "text": None}] * (number > 0)
-        pieces += [{"type": "text", "text": text}] * bool(text)
-    return pieces
-
-
-def load_examples(name: str, config: str | None, split: str):
-    """Examples of a folder with `SPLIT.jsonl`, or of a dataset that `datasets.load_dataset` can load.
-
-    Raises:
-        ValueError: no such dataset, or a row that `rows.check_row` refuses.
-    """
-    from datasets import Dataset, Features, Image, List, Value, load_dataset
-
-    folder = Path(name)
-    if (folder / f"{split}.jsonl").is_file():
-        rows = Dataset.from_list(
-            [{key: row[key] for key in ("messages", "images")} for row in read_rows(folder / f"{split}.jsonl")]
-        )
-    elif folder.is_dir() and not any(folder.rglob("*.parquet")):
-        raise ValueError(f"{name} has neither {split}.jsonl nor parquet files: see training/README.md for the format.")
-    else:
-        try:
-            rows = load_dataset(name, config, split=split)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"--dataset_name {name} could not be loaded: {error}") from None
-        if missing := {"messages", "images"} - set(rows.column_names):
-            raise ValueError(f"{name} has no column {min(missing)}: it needs messages and images.")
-    rows = rows.cast_column("images", List(Image(decode=False)))
-    for number, row in enumerate(rows, 1):
-        check_row(row, f"{name}, row {number},")
-
-    message = {"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})}
-    examples = rows.map(
-        split_rows,
-        batched=True,
-        remove_columns=rows.column_names,
-        features=Features({"prompt": List(message), "completion": List(message), "images": List(Image())}),
-    )
-    if not len(examples):
-        raise ValueError(f"{name} has no answers: at least one message must be of the assistant.")
-    return examples
-
-
-def split_rows(rows: dict) -> dict:
-    """`split_turns` of a batch of rows, column by column."""
-    pairs = zip(rows["messages"], rows["images"])
-    examples = [example for messages, images in pairs for example in split_turns(messages, images or [])]
-    return {key: [example[key] for example in examples] for key in ("prompt", "completion", "images")}
-
-
 def prepare():
-    """The trainer that the command line asks for.
+    """The trainer that the command line asks for, and what to resume from.
 
     Raises:
         ValueError: a checkpoint, block, dataset or option that cannot be used.
     """
     import torch
     from transformers import AutoProcessor
-    from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser, get_peft_config
+    from transformers.trainer_utils import get_last_checkpoint
+    from trl import (
+        ModelConfig,
+        ScriptArguments,
+        SFTConfig,
+        SFTTrainer,
+        TrlParser,
+        get_peft_config,
+        get_quantization_config,
+    )
 
     parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig, GeometryArguments), description=__doc__)
     on_cpu = {} if torch.accelerator.is_available() else {"use_cpu": True, "bf16": False}
-    parser.set_defaults(max_length=4096, lora_target_modules=[LORA_TARGETS], **on_cpu)
-    script, training, options, geometry = parser.parse_args_and_config()
+    parser.set_defaults(max_length=4096, lora_target_modules=[LORA_TARGETS], dataset_test_split=None, **on_cpu)
+    defaults = parser.parse_args_and_config([])
+    parsed = script, training, options, geometry = parser.parse_args_and_config()
     if not script.dataset_name or not options.model_name_or_path:
         raise ValueError("--model_name_or_path and --dataset_name are needed: a directory or a hub id each.")
+    check_options(parsed, defaults)
+    if training.use_liger_kernel:
+        use_liger_kernels()
+    resume = training.resume_from_checkpoint
+    if str(resume).lower() in ("true", "false"):  # as Trainer's own argument may be
+        resume = get_last_checkpoint(training.output_dir) if Path(training.output_dir).is_dir() else None
+        if resume is None and training.resume_from_checkpoint.lower() == "true":
+            raise ValueError(f"--resume_from_checkpoint true was given, but {training.output_dir} has no checkpoint.")
 
     is_here = Path(options.model_name_or_path).is_dir()
+    if is_here and options.model_revision != "main":
+        raise ValueError(f"--model_revision {options.model_revision} was given, but the model is a local directory.")
     base = fetch(options.model_name_or_path, None if is_here else options.model_revision)
     block = read_block(geometry.circle_rope, geometry.age_mode)
     config = config_with_block(base, block or None, over_default=True)
-    callbacks = []
+    callbacks = [SaveBlock()]
     if geometry.anneal:
         steps = geometry.anneal_steps
         callbacks.append(CircleRopeAnnealing(geometry.anneal, steps=steps if steps <= 1 else int(steps)))
-        callbacks[0].check(config)
-    examples = load_examples(script.dataset_name, script.dataset_config, script.dataset_train_split)
+        callbacks[-1].check(config)
 
-    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(
-        base, config=config, dtype=options.dtype or "auto", attn_implementation=options.attn_implementation
+    pixels = {} if geometry.max_pixels is None else {"max_pixels": geometry.max_pixels}
+    # The processor is upstream's: without an answer here, transformers 5 asks whether to run the checkpoint's code.
+    processor = AutoProcessor.from_pretrained(base, trust_remote_code=False, **pixels)
+    if training.chat_template_path is not None:
+        processor.chat_template = Path(training.chat_template_path).read_text(encoding="utf-8")
+    if training.pad_token is not None and training.pad_token not in processor.tokenizer.get_vocab():
+        raise ValueError(f"--pad_token {training.pad_token} is not in the vocabulary: give a token that is.")
+    collator = Collator(
+        processor,
+        training.max_length,
+        training.completion_only_loss is not False,
+        training.pad_to_multiple_of,
+        training.pad_token,
     )
+    has_rounds = training.eval_strategy != "no" or training.eval_on_start
+    if script.dataset_test_split is not None or training.do_eval or has_rounds:
+        training.do_eval = True
+        script.dataset_test_split = script.dataset_test_split or "test"
+    train_set = load_set(script, script.dataset_train_split, collator, training)
+    test_set = load_set(script, script.dataset_test_split, collator, training) if training.do_eval else None
+    if training.shuffle_dataset:
+        train_set = train_set.shuffle(seed=training.seed)
+    training.remove_unused_columns = False  # there is none, and TRL does not know videos
+
+    quantization = get_quantization_config(options)
+    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(
+        base,
+        config=config,
+        dtype=options.dtype or "auto",
+        attn_implementation=options.attn_implementation,
+        **({} if quantization is None else {"quantization_config": quantization, "device_map": {"": training.device}}),
+    )
+    # What an adapter and the model card name as the base.
+    model.name_or_path = str(base.resolve()) if is_here else options.model_name_or_path
+    model.config._name_or_path = model.name_or_path
     if not geometry.train_vision:
         model.model.visual.requires_grad_(False)
-    pixels = {} if geometry.max_pixels is None else {"max_pixels": geometry.max_pixels}
-    return SFTTrainer(
+    peft_config = get_peft_config(options)
+    if peft_config is not None and not is_here:
+        peft_config.revision = options.model_revision
+    trainer = SFTTrainer(
         model=model,
         args=training,
-        train_dataset=examples,
-        processing_class=AutoProcessor.from_pretrained(base, **pixels),
-        peft_config=get_peft_config(options),
+        data_collator=collator,
+        train_dataset=train_set,
+        eval_dataset=test_set,
+        processing_class=processor,
+        peft_config=peft_config,
         callbacks=callbacks,
     )
+    return trainer, resume
+
+
+def load_set(script, split, collator, training):
+    """A split as examples with their lengths, which `max_length` and sampling by length need."""
+    from datasets import Image, List
+
+    name = f"{script.dataset_name}, split {split}, row"
+    examples = load_examples(script.dataset_name, script.dataset_config, split, training.dataset_num_proc)
+    examples = examples.map(
+        lambda example: collator.measure(example, f"{name} {example['row']},"), num_proc=training.dataset_num_proc
+    )
+    if training.length_column_name != "length":
+        examples = examples.rename_column("length", training.length_column_name)
+    return examples.cast_column("images", List(Image()))
 
 
 def main():
+    trainer = None
     try:
-        trainer = prepare()
-    except ValueError as error:
+        trainer, resume = prepare()
+        trainer.train(resume_from_checkpoint=resume)
+    except (ValueError, OSError, ImportError, RuntimeError, NotImplementedError) as error:
+        if trainer is not None and trainer.state.global_step:
+            raise
         sys.exit(f"error: {' '.join(str(error).split())}")
-    except ImportError as error:
-        sys.exit(f"error: {error}: pip install -r training/requirements.txt")
     folder = trainer.args.output_dir
-    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    if trainer.args.do_eval and trainer.args.eval_strategy == "no":
+        metrics = trainer.evaluate()
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
     trainer.save_model(folder)
-    if (Path(folder) / "adapter_config.json").exists() and trainer.accelerator.is_main_process:
-        save_block(trainer.model, folder)
+    if hasattr(trainer.model, "peft_config"):
+        if trainer.is_world_process_zero():
+            save_block(trainer.model, folder)
+        if trainer.args.push_to_hub:
+            trainer.push_to_hub()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / name) for name in (".", "shapes", "training")]
 
-from anneal import circle_rope_model  # noqa: E402
+from blocks import circle_rope_model  # noqa: E402
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 as Model  # noqa: E402
 from positions import carry_positions  # noqa: E402
 

@@ -40,5 +40,21 @@ def write_set(folder: Path, rows: int = 12, seed: int = 0) -> Path:
     return folder
 
 
+def write_video(path: Path, frames: int, frames_per_second: int):
+    """A white bar that moves to the right."""
+    import av
+    import numpy as np
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=frames_per_second)
+        stream.width = stream.height = SIZES[0]
+        stream.pix_fmt = "yuv420p"
+        for number in range(frames):
+            frame = np.zeros((SIZES[0], SIZES[0], 3), np.uint8)
+            frame[:, 4 * number : 4 * number + 8] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
 if __name__ == "__main__":
     write_set(Path(sys.argv[1]), rows=200)

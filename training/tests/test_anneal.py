@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoConfig, Trainer, TrainingArguments
 
-from anneal import CircleRopeAnnealing, circle_rope_model
+from anneal import CircleRopeAnnealing
+from blocks import circle_rope_model
 from conftest import ROOT
 from models import image_batch, make_model, make_stock
 

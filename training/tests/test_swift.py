@@ -2,6 +2,7 @@
 
 import json
 import socket
+from functools import partial
 
 import pytest
 import torch
@@ -9,49 +10,20 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from conftest import ROOT, TESTS, run, script
-from swift_cli import MODEL_TYPE, TINY, sft
-
-
-def losses(output):
-    lines = (output / "logging.jsonl").read_text().splitlines()
-    return [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry]
+from swift_cli import (
+    MODEL_TYPE,
+    TINY,
+    assert_positions_are_those_of_each_sample_alone,
+    losses,
+    read_records,
+    sft,
+)
 
 
 def assert_trained(result, output):
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     first, *_, last = losses(output)
     assert last < 0.8 * first
-
-
-def assert_positions_are_those_of_each_sample_alone(record, model):
-    """Every sample's positions, cut out of its batch, are what `get_rope_index` says for it by itself.
-
-    Returns how the record's batch was laid out: whether it was packed, and of how many samples.
-    """
-    ids, positions, grids = record["input_ids"], record["position_ids"], record["image_grid_thw"]
-    assert positions.dtype is torch.float32 and positions.shape[0] == 3 * len(model.geometries)
-    bounds = record["cu_seq_lens_q"]
-    if bounds is None:
-        keeps = [(row, mask.bool()) for row, mask in enumerate(record["attention_mask"])]
-    else:
-        slots = torch.arange(ids.shape[1])
-        keeps = [(0, (slots >= start) & (slots < end)) for start, end in zip(bounds, bounds[1:])]
-    used = 0
-    for row, keep in keeps:
-        sample = ids[row, keep][None]
-        images = int((sample == model.config.vision_start_token_id).sum())
-        alone, _ = model.get_rope_index(sample, grids[used : used + images] if images else None)
-        used += images
-        assert torch.equal(positions[:, row, keep], alone[:, 0])
-    assert grids is None or used == len(grids)
-    return bounds is not None, len(keeps)
-
-
-def read_records(folder):
-    """What `record_positions` wrote, in the order of the forwards."""
-    records = [torch.load(folder / f"{number}.pt") for number in range(len(list(folder.glob("*.pt"))))]
-    assert records
-    return records
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +116,8 @@ def test_lora_from_the_command_line_with_annealing(tmp_path, stock_dir, pictures
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert losses(tmp_path / "out")[-1] < losses(tmp_path / "out")[0]
     halfway, final = (tmp_path / "out" / f"checkpoint-{step}" for step in (2, 4))
-    blocks = [json.loads((folder / "config.json").read_text())["circle_rope"] for folder in (halfway, final)]
+    load = partial(AutoModelForImageTextToText.from_pretrained, trust_remote_code=True)
+    blocks = [load(folder).config.circle_rope for folder in (halfway, final)]
     assert blocks == [{**block, "AGE_mode": ["circle"] + ["mrope"] * 5}, block]
     # All mrope, then one, two and three layers under circle: each step has the positions of its own block.
     model = AutoModelForImageTextToText.from_pretrained(TINY, trust_remote_code=True)

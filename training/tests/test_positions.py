@@ -1,0 +1,48 @@
+"""Positions made without the model, and passed as other trainers pass theirs: the logits are the model's own."""
+
+import pytest
+import torch
+
+from models import image_batch, make_config, make_model, make_stock
+from positions import rope_index_of
+
+BLOCK = {"radius": 8, "AGE_mode": "strategy_4"}
+
+
+def as_verl(rope_index, batch):
+    """Sample by sample, with an integer text row in front."""
+    rows, used = [], 0
+    for ids, mask, images in zip(batch["input_ids"], batch["attention_mask"], (2, 1)):
+        grids = batch["image_grid_thw"][used : used + images]
+        used += images
+        vision, _ = rope_index(input_ids=ids[None], attention_mask=mask[None], image_grid_thw=grids)
+        text = torch.ones((1, len(ids)), dtype=torch.long)
+        text[0, mask.bool()] = torch.arange(mask.sum().item())
+        rows.append(torch.cat((text[None], vision.transpose(0, 1)), dim=1))
+    return torch.cat(rows).transpose(0, 1)
+
+
+def as_qwen(rope_index, batch):
+    """Sample by sample, unpadded, with the size of the spatial merge as the first argument; padded with 1."""
+
+    def get_rope_index(merge, *arguments, **named):
+        return rope_index(*arguments, **named)
+
+    rows, used = [], 0
+    for ids, mask, images in zip(batch["input_ids"], batch["attention_mask"], (2, 1)):
+        grids = batch["image_grid_thw"][used : used + images]
+        used += images
+        own, _ = get_rope_index(2, ids[mask.bool()][None], image_grid_thw=grids, second_per_grid_ts=None)
+        rows.append(torch.nn.functional.pad(own, (0, len(ids) - own.shape[2]), value=1))
+    return torch.cat(rows, dim=1)
+
+
+@pytest.mark.parametrize("way", [as_verl, as_qwen])
+@torch.no_grad()
+def test_the_logits_are_the_models_own(way):
+    torch.manual_seed(0)
+    model, batch = make_model(make_stock(), BLOCK), image_batch("right")
+    positions = way(rope_index_of(make_config(BLOCK)), batch)
+    real = batch["attention_mask"].bool()
+    wanted, given = model(**batch).logits, model(**batch, position_ids=positions).logits
+    torch.testing.assert_close(given[real], wanted[real])
