@@ -1,0 +1,68 @@
+"""What is checked and set before vLLM starts an engine: every refusal is made here, never at a request."""
+
+from vllm.model_executor.models.config import VerifyAndUpdateConfig
+
+from .configuration_qwen2_5_vl_circle_rope import V1_MODEL_TYPE, Qwen2_5_VLConfig_CircleRoPE_V2
+from .rows import places_for, rows_for
+
+# Drafts that are read off the text. A draft model would read the tag as a position.
+TEXT_DRAFTS = ("ngram", "ngram_gpu", "suffix")
+# Their frequencies depend on the length of what is in the cache.
+MOVING_ROPES = ("dynamic", "longrope")
+
+
+class V1Config(Qwen2_5_VLConfig_CircleRoPE_V2):
+    """Configuration of a checkpoint of Circle-RoPE V1, which becomes that of V2 when it is read."""
+
+    model_type = V1_MODEL_TYPE
+
+
+class VerifyCircleRoPE(VerifyAndUpdateConfig):
+    """vLLM's hook for one architecture: it sees the whole configuration when that is complete."""
+
+    @staticmethod
+    def verify_and_update_config(vllm_config) -> None:
+        """Check that the engine can serve the model exactly, and ask the runner for as many rows as it needs.
+
+        Raises:
+            ValueError: a checkpoint without a `circle_rope` block, or an option that would make positions wrong.
+        """
+        model_config = vllm_config.model_config
+        config = model_config.hf_config
+        if not isinstance(config, Qwen2_5_VLConfig_CircleRoPE_V2):
+            raise ValueError(
+                f"{model_config.model} has the model_type {config.model_type!r}, which is no Circle-RoPE checkpoint: "
+                "convert it with push_to_hub.py, or leave the architecture to its own config.json."
+            )
+        config.circle_rope = config.circle_rope  # a block that was changed in place is validated here
+        parameters = config.text_config.rope_parameters
+        if "mrope_section" not in parameters:
+            raise ValueError(
+                f"the text config of {model_config.model} has no mrope_section in its rope_parameters, which Qwen2.5-VL "
+                "needs: put it back, as 3 integers whose sum is head_dim / 2."
+            )
+        if parameters.get("rope_type") in MOVING_ROPES:
+            raise ValueError(
+                f"the rope_type {parameters['rope_type']!r} of {model_config.model} cannot be served: use one of fixed "
+                "frequencies, such as 'default', 'linear' or 'yarn'."
+            )
+        if model_config.multimodal_config is not None and model_config.multimodal_config.is_multimodal_pruning_enabled():
+            raise ValueError(
+                "video pruning drops tokens and makes positions of its own, which are not Circle-RoPE's: leave "
+                "--video-pruning-rate out."
+            )
+        drafts = vllm_config.speculative_config
+        if drafts is not None and drafts.method not in TEXT_DRAFTS:
+            raise ValueError(
+                f"the speculative method {drafts.method!r} reads positions that are not Circle-RoPE's: use one of "
+                f"{', '.join(TEXT_DRAFTS)}, or none."
+            )
+        requests, places = vllm_config.scheduler_config.max_num_seqs, places_for(model_config.max_model_len)
+        if requests >= places:
+            raise ValueError(
+                f"a context of {model_config.max_model_len} tokens leaves room for {places} requests at once, but "
+                f"max_num_seqs is {requests}: make --max-model-len or --max-num-seqs smaller."
+            )
+        # vLLM's runners keep one row of positions for each entry.
+        section = parameters["mrope_section"][:3]
+        parameters["mrope_section"] = section + [0] * (rows_for(len(config.geometries)) - 3)
