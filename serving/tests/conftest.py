@@ -1,0 +1,57 @@
+"""Shared parts of the serving tests: environment, checkpoints under every schedule, and engines in this process."""
+
+import gc
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+# Nothing is fetched or compiled, and the engine runs in this process, where its parts can be looked at.
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_MODULES_CACHE": tempfile.mkdtemp(prefix="circle_rope_modules_"),
+    "TORCH_COMPILE_DISABLE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+ROOT = Path(__file__).resolve().parents[2]
+for folder in (ROOT, Path(__file__).resolve().parent):
+    sys.path.insert(0, str(folder))
+
+import pytest  # noqa: E402
+
+from cases import save_checkpoint  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """The directory of `tiny` under a schedule, made when it is asked for."""
+    made = {}
+
+    def make(schedule):
+        if schedule not in made:
+            made[schedule] = save_checkpoint(tmp_path_factory.mktemp(schedule), schedule)
+        return made[schedule]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Start engines in this process; they end with the module."""
+    from vllm import LLM
+
+    engines = []
+
+    def run(directory, **options):
+        common = {"max_model_len": 1024, "max_num_seqs": 8, "dtype": "float32", "enforce_eager": True, "seed": 0}
+        cache = {} if "num_gpu_blocks_override" in options else {"kv_cache_memory_bytes": 1 << 26}
+        engines.append(LLM(str(directory), **{**common, **cache, **options}))
+        return engines[-1]
+
+    yield run
+    engines.clear()
+    gc.collect()

@@ -1,0 +1,153 @@
+"""vLLM answers as transformers does: the same greedy tokens, and log-probabilities of prompts and answers to 1e-4."""
+
+import collections
+
+import pytest
+import torch
+from vllm import SamplingParams
+from vllm.lora.request import LoRARequest
+
+from cases import GREEDY, TOLERANCE, all_kinds, ask, check, largest_difference, load, picture
+
+
+@pytest.mark.parametrize("schedule", ["circle", "strategy_3", "mrope"])
+def test_every_schedule_answers_as_transformers_does(schedule, checkpoint, start):
+    engine = start(checkpoint(schedule))
+    cases = all_kinds()
+    outputs = engine.generate([case.request for case in cases], GREEDY, use_tqdm=False)
+    check(load(checkpoint(schedule)), cases, outputs)
+
+
+def test_requests_that_were_preempted_and_computed_again(checkpoint, start):
+    engine = start(checkpoint("strategy_2"), num_gpu_blocks_override=14, block_size=32, disable_log_stats=False)
+    cases = all_kinds()[1:] + all_kinds()[1:3]
+    sampling = SamplingParams(temperature=0, max_tokens=100, ignore_eos=True, logprobs=1)
+    outputs = engine.generate([case.request for case in cases], sampling, use_tqdm=False)
+    [preemptions] = [metric.value for metric in engine.get_metrics() if metric.name == "vllm:num_preemptions"]
+    assert preemptions > 0
+    check(load(checkpoint("strategy_2")), cases, outputs)
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint, start):
+    """AGE with everything on that cuts or reuses a prompt: chunks of 48 tokens, a prefix cache, and adapters."""
+    return start(
+        checkpoint("strategy_4"),
+        max_num_batched_tokens=48,
+        enable_prefix_caching=True,
+        block_size=32,
+        enable_lora=True,
+        max_lora_rank=8,
+    )
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
+    return load(checkpoint("strategy_4"))
+
+
+def answer(engine, cases, sampling=GREEDY, **options):
+    return engine.generate([case.request for case in cases], sampling, use_tqdm=False, **options)
+
+
+def test_generate_of_transformers_gives_the_same_tokens(engine, model):
+    for case in all_kinds()[:3]:
+        [output] = answer(engine, [case])
+        expected = model.generate(**case.inputs, max_new_tokens=80, eos_token_id=-1, do_sample=False)
+        assert list(output.outputs[0].token_ids) == expected[0, case.inputs["input_ids"].shape[1] :].tolist()
+
+
+def test_a_batch_of_all_kinds(engine, model):
+    cases = all_kinds()
+    check(model, cases, answer(engine, cases))
+
+
+def test_a_prompt_whose_chunks_cut_a_picture(engine, model):
+    # 10 x 14 tokens of the picture do not fit into the 48 tokens of a step.
+    case = ask(picture(392, 280))
+    assert (case.inputs["input_ids"] == model.config.image_token_id).sum() == 140
+    check(model, [case], answer(engine, [case]))
+
+
+def test_requests_that_arrive_while_others_decode(engine, model):
+    cases = [ask(picture(112 + 28 * number, 140), question="Where? " * (1 + number % 3)) for number in range(6)]
+    waiting, outputs, steps = list(enumerate(cases)), {}, 0
+    inner = engine.llm_engine
+    while waiting or inner.has_unfinished_requests():
+        if waiting and steps % 7 == 0:
+            number, case = waiting.pop(0)
+            inner.add_request(str(number), case.request, GREEDY)
+        outputs.update((int(output.request_id), output) for output in inner.step() if output.finished)
+        steps += 1
+    check(model, cases, [outputs[number] for number in range(len(cases))])
+
+
+def test_two_questions_about_one_picture_share_what_is_cached(engine, model):
+    # Log-probabilities of the prompt would have it computed anew.
+    sampling = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True, logprobs=1)
+    cases = [ask(picture(196, 196), question=question) for question in ("Where is it?", "Which shapes are there? " * 3)]
+    outputs = [answer(engine, [case], sampling)[0] for case in cases]
+    token_ids = cases[0].inputs["input_ids"][0]
+    end = (token_ids == model.config.image_token_id).nonzero().max() + 1
+    assert outputs[1].num_cached_tokens == end // 32 * 32 > 0
+    check(model, cases, outputs)
+
+
+def test_a_picture_whose_tokens_are_partly_cached(engine, model):
+    sampling = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True, logprobs=1)
+    case = ask(picture(308, 196), question="What is it?")
+    picture_slots = (case.inputs["input_ids"][0] == model.config.image_token_id).nonzero()
+    outputs = [answer(engine, [case], sampling)[0] for _ in range(2)]
+    assert picture_slots.min() < outputs[1].num_cached_tokens < picture_slots.max()
+    check(model, [case] * 2, outputs)
+
+
+def test_several_samples_of_one_prompt(engine, model):
+    case = ask(picture(140, 140), picture(84, 84))
+    sampling = SamplingParams(n=4, temperature=1, seed=0, max_tokens=60, ignore_eos=True, logprobs=1)
+    [output] = answer(engine, [case], sampling)
+    assert len({tuple(sample.token_ids) for sample in output.outputs}) == 4
+    for number in range(4):
+        assert largest_difference(model, case, output, of=number) < TOLERANCE
+
+
+def test_an_adapter(engine, model, checkpoint, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    layers = r".*language_model.*\.(q_proj|v_proj|down_proj)"
+    adapted = get_peft_model(load(checkpoint("strategy_4")), LoraConfig(r=4, target_modules=layers))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    adapted.save_pretrained(tmp_path)
+    cases = all_kinds()
+    outputs = answer(engine, cases, lora_request=LoRARequest("adapter", 1, str(tmp_path)))
+    assert max(largest_difference(model, case, output) for case, output in zip(cases, outputs)) > 0.1
+    check(adapted.merge_and_unload(), cases, outputs)
+
+
+def table_of(engine):
+    """The table of deltas in the engine's model."""
+    [table] = engine.apply_model(lambda model: model.language_model.model.geometry_embeddings.deltas)
+    return table
+
+
+def test_places_are_used_again(engine, model, monkeypatch):
+    answer(engine, [ask()])  # what finished before is gone with the next step
+    table = table_of(engine)
+    free = collections.deque(list(table._free)[:9])
+    monkeypatch.setattr(table, "_free", free)
+    cases = [ask(picture(56 + 28 * (number % 9), 56 + 28 * (number // 9))) for number in range(36)]
+    short = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True, logprobs=1)
+    check(model, cases, answer(engine, cases, short))
+    answer(engine, [ask()])
+    assert len(free) >= 8
+
+
+def test_a_wrong_delta_is_noticed(engine, model, monkeypatch):
+    table, case = table_of(engine), ask(picture(168, 140))
+    take = table.take
+    monkeypatch.setattr(table, "take", lambda deltas: take((deltas[0], deltas[1] + 1)))
+    [output] = answer(engine, [case])
+    assert largest_difference(model, case, output) > 10 * TOLERANCE
