@@ -26,7 +26,11 @@ def rows_for(geometries: int) -> int:
 
 def places_for(max_model_len: int) -> int:
     """Requests with different deltas that can be under way at once when slots are below `max_model_len`."""
-    return min(1 << max(ROW_BITS - max_model_len.bit_length(), 0), MOST_PLACES)
+    return min(1 << max(ROW_BITS - _bits_of_slots(max_model_len), 0), MOST_PLACES)
+
+
+def _bits_of_slots(max_model_len):
+    return (max_model_len - 1).bit_length()
 
 
 def encode(positions: torch.Tensor) -> torch.Tensor:
@@ -52,9 +56,9 @@ class DeltaTable(nn.Module):
     def __init__(self, geometries: int, max_model_len: int):
         super().__init__()
         self.geometries = geometries
-        self.bits = max_model_len.bit_length()
+        self.bits = _bits_of_slots(max_model_len)
         places = places_for(max_model_len)
-        # The whole part and the rest: slot and whole part add up exactly, so a position is rounded once.
+        # The whole part and the rest: slot and whole part add up exactly, however long the context.
         values = torch.zeros(places, geometries, 2, dtype=torch.float32)
         self.register_buffer("values", values, persistent=False)
         self._free = collections.deque(range(places))

@@ -56,9 +56,15 @@ class Case:
         return processor()(text=[self.prompt], images=self.images or None, **videos, return_tensors="pt")
 
 
+    @property
+    def slots_of_pictures(self):
+        return (self.inputs["input_ids"][0] == processor().image_token_id).nonzero()[:, 0]
+
+
 @functools.cache
 def processor():
-    return Qwen2_5_VLProcessor.from_pretrained(TINY)
+    # `tiny`'s own makes every picture small.
+    return Qwen2_5_VLProcessor.from_pretrained(TINY, size={"shortest_edge": 56**2, "longest_edge": 448**2})
 
 
 def save_checkpoint(directory, schedule):

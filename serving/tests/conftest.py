@@ -9,6 +9,7 @@ from pathlib import Path
 # Nothing is fetched or compiled, and the engine runs in this process, where its parts can be looked at.
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
     "HF_MODULES_CACHE": tempfile.mkdtemp(prefix="circle_rope_modules_"),
     "TORCH_COMPILE_DISABLE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -48,8 +49,8 @@ def start():
 
     def run(directory, **options):
         common = {"max_model_len": 1024, "max_num_seqs": 8, "dtype": "float32", "enforce_eager": True, "seed": 0}
-        cache = {} if "num_gpu_blocks_override" in options else {"kv_cache_memory_bytes": 1 << 26}
-        engines.append(LLM(str(directory), **{**common, **cache, **options}))
+        memory = {"gpu_memory_utilization": 0.02, "kv_cache_memory_bytes": 1 << 26}
+        engines.append(LLM(str(directory), **{**common, **memory, **options}))
         return engines[-1]
 
     yield run

@@ -19,7 +19,7 @@ def test_every_schedule_answers_as_transformers_does(schedule, checkpoint, start
 
 
 def test_requests_that_were_preempted_and_computed_again(checkpoint, start):
-    engine = start(checkpoint("strategy_2"), num_gpu_blocks_override=14, block_size=32, disable_log_stats=False)
+    engine = start(checkpoint("strategy_2"), max_model_len=400, num_gpu_blocks_override=14, block_size=32, disable_log_stats=False)
     cases = all_kinds()[1:] + all_kinds()[1:3]
     sampling = SamplingParams(temperature=0, max_tokens=100, ignore_eos=True, logprobs=1)
     outputs = engine.generate([case.request for case in cases], sampling, use_tqdm=False)
@@ -30,15 +30,8 @@ def test_requests_that_were_preempted_and_computed_again(checkpoint, start):
 
 @pytest.fixture(scope="module")
 def engine(checkpoint, start):
-    """AGE with everything on that cuts or reuses a prompt: chunks of 48 tokens, a prefix cache, and adapters."""
-    return start(
-        checkpoint("strategy_4"),
-        max_num_batched_tokens=48,
-        enable_prefix_caching=True,
-        block_size=32,
-        enable_lora=True,
-        max_lora_rank=8,
-    )
+    """AGE with what cuts or reuses a prompt: chunks of 48 tokens, and a prefix cache."""
+    return start(checkpoint("strategy_4"), max_num_batched_tokens=48, enable_prefix_caching=True, block_size=32)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +58,7 @@ def test_a_batch_of_all_kinds(engine, model):
 def test_a_prompt_whose_chunks_cut_a_picture(engine, model):
     # 10 x 14 tokens of the picture do not fit into the 48 tokens of a step.
     case = ask(picture(392, 280))
-    assert (case.inputs["input_ids"] == model.config.image_token_id).sum() == 140
+    assert case.slots_of_pictures[[0, -1]].diff().item() == 139
     check(model, [case], answer(engine, [case]))
 
 
@@ -87,43 +80,42 @@ def test_two_questions_about_one_picture_share_what_is_cached(engine, model):
     sampling = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True, logprobs=1)
     cases = [ask(picture(196, 196), question=question) for question in ("Where is it?", "Which shapes are there? " * 3)]
     outputs = [answer(engine, [case], sampling)[0] for case in cases]
-    token_ids = cases[0].inputs["input_ids"][0]
-    end = (token_ids == model.config.image_token_id).nonzero().max() + 1
-    assert outputs[1].num_cached_tokens == end // 32 * 32 > 0
+    assert outputs[1].num_cached_tokens >= 32
     check(model, cases, outputs)
 
 
 def test_a_picture_whose_tokens_are_partly_cached(engine, model):
     sampling = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True, logprobs=1)
-    case = ask(picture(308, 196), question="What is it?")
-    picture_slots = (case.inputs["input_ids"][0] == model.config.image_token_id).nonzero()
+    case = ask(picture(336, 196), question="What is it?")
     outputs = [answer(engine, [case], sampling)[0] for _ in range(2)]
-    assert picture_slots.min() < outputs[1].num_cached_tokens < picture_slots.max()
+    assert case.slots_of_pictures[0] < outputs[1].num_cached_tokens < case.slots_of_pictures[-1]
     check(model, [case] * 2, outputs)
 
 
 def test_several_samples_of_one_prompt(engine, model):
     case = ask(picture(140, 140), picture(84, 84))
-    sampling = SamplingParams(n=4, temperature=1, seed=0, max_tokens=60, ignore_eos=True, logprobs=1)
+    sampling = SamplingParams(n=4, temperature=1, max_tokens=60, ignore_eos=True, logprobs=1)
     [output] = answer(engine, [case], sampling)
     assert len({tuple(sample.token_ids) for sample in output.outputs}) == 4
     for number in range(4):
         assert largest_difference(model, case, output, of=number) < TOLERANCE
 
 
-def test_an_adapter(engine, model, checkpoint, tmp_path):
+def test_an_adapter(start, model, checkpoint, tmp_path):
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(0)
     layers = r".*language_model.*\.(q_proj|v_proj|down_proj)"
-    adapted = get_peft_model(load(checkpoint("strategy_4")), LoraConfig(r=4, target_modules=layers))
+    adapted = get_peft_model(load(checkpoint("strategy_4")), LoraConfig(r=8, target_modules=layers))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     adapted.save_pretrained(tmp_path)
-    cases = all_kinds()
-    outputs = answer(engine, cases, lora_request=LoRARequest("adapter", 1, str(tmp_path)))
-    assert max(largest_difference(model, case, output) for case, output in zip(cases, outputs)) > 0.1
+    cases = all_kinds()[1:4]
+    sampling = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True, logprobs=1)
+    engine = start(checkpoint("strategy_4"), enable_lora=True, max_lora_rank=8)
+    outputs = answer(engine, cases, sampling, lora_request=LoRARequest("adapter", 1, str(tmp_path)))
+    assert min(largest_difference(model, case, output) for case, output in zip(cases, outputs)) > 0.1
     check(adapted.merge_and_unload(), cases, outputs)
 
 

@@ -1,0 +1,117 @@
+"""What cannot be served exactly is refused when vLLM is started, in one sentence."""
+
+import json
+import shutil
+
+import circle_rope_vllm
+import pytest
+import vllm
+from vllm.engine.arg_utils import EngineArgs
+
+from cases import SCHEDULES, TINY
+
+
+def configure(directory=TINY, **options):
+    """vLLM's configuration of an engine, as it is made before any engine starts."""
+    return EngineArgs(model=str(directory), max_model_len=options.pop("max_model_len", 1024), **options).create_engine_config()
+
+
+def edited(directory, edit, of=TINY):
+    """A copy of a checkpoint with another config.json."""
+    shutil.copytree(of, directory)
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    edit(config)
+    path.write_text(json.dumps(config))
+    return directory
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_runner_keeps_a_tag_and_three_rows_for_each_geometry(schedule, checkpoint):
+    config = configure(checkpoint(schedule))
+    assert config.model_config.mrope_num_dims == 1 + 3 * (1 if schedule in ("circle", "mrope") else 2)
+
+
+def test_graphs_of_one_schedule_are_not_used_for_another(checkpoint):
+    hashes = {configure(checkpoint(schedule)).compute_hash() for schedule in SCHEDULES}
+    assert len(hashes) == len(SCHEDULES)
+
+
+def test_remote_code_is_not_needed_and_not_run(tmp_path):
+    def forget(config):
+        config["auto_map"] = {"AutoConfig": "missing.Missing"}
+
+    config = configure(edited(tmp_path / "model", forget), trust_remote_code=True)
+    assert type(config.model_config.hf_config).__module__ == "circle_rope_vllm.configuration_qwen2_5_vl_circle_rope"
+
+
+def test_training_in_the_same_process_sees_the_config_as_it_is(checkpoint):
+    from transformers import AutoConfig
+
+    configure(checkpoint("strategy_4"))
+    config = AutoConfig.from_pretrained(checkpoint("strategy_4"), trust_remote_code=True)
+    assert config.text_config.rope_parameters["mrope_section"] == [4, 6, 6]
+
+
+def test_a_stock_checkpoint_is_served_by_stock(tmp_path):
+    def become_stock(config):
+        for key in ("auto_map", "circle_rope"):
+            del config[key]
+        config |= {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"]}
+        config["text_config"]["rope_parameters"]["rope_type"] = "default"
+
+    directory = edited(tmp_path / "model", become_stock)
+    assert configure(directory).model_config.mrope_num_dims == 3
+    ours = {"architectures": ["Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"]}
+    with pytest.raises(ValueError, match="model_type 'qwen2_5_vl', which is no Circle-RoPE checkpoint: convert it"):
+        configure(directory, hf_overrides=ours)
+
+
+def test_a_wrong_block(tmp_path):
+    directory = edited(tmp_path / "model", lambda config: config["circle_rope"].update(radius=-1))
+    with pytest.raises(ValueError, match=r"circle_rope\['radius'\] is -1, but must be"):
+        configure(directory)
+
+
+def test_a_text_config_without_sections(tmp_path):
+    def forget(config):
+        del config["text_config"]["rope_parameters"]["mrope_section"]
+
+    with pytest.raises(ValueError, match="has no mrope_section"):
+        configure(edited(tmp_path / "model", forget))
+
+
+def test_frequencies_that_move(tmp_path):
+    def move(config):
+        rope = config["text_config"]["rope_parameters"]
+        del rope["type"]
+        rope |= {"rope_type": "dynamic", "factor": 2.0}
+
+    with pytest.raises(ValueError, match="rope_type 'dynamic' .* cannot be served"):
+        configure(edited(tmp_path / "model", move))
+
+
+def test_a_context_that_leaves_too_few_places(tmp_path):
+    directory = edited(tmp_path / "model", lambda config: config["text_config"].update(max_position_embeddings=1 << 26))
+    with pytest.raises(ValueError, match="leaves room for 32 requests at once, but max_num_seqs is 32"):
+        configure(directory, max_model_len=1 << 26, max_num_seqs=32)
+    configure(directory, max_model_len=1 << 26, max_num_seqs=31)
+
+
+def test_video_pruning():
+    with pytest.raises(ValueError, match="video pruning .* leave --video-pruning-rate out"):
+        configure(video_pruning_rate=0.5)
+
+
+def test_a_draft_model(checkpoint):
+    drafts = {"model": str(checkpoint("circle")), "num_speculative_tokens": 2}
+    with pytest.raises(ValueError, match="speculative method 'draft_model' reads positions"):
+        configure(speculative_config=drafts)
+    configure(speculative_config={"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 3})
+
+
+@pytest.mark.parametrize("version", ["0.31.2", "0.34.0", "1.0"])
+def test_another_vllm(version, monkeypatch):
+    monkeypatch.setattr(vllm, "__version__", version)
+    with pytest.raises(ImportError, match=f"vLLM from 0.32 to below 0.34, but found {version}: install"):
+        circle_rope_vllm.register()
