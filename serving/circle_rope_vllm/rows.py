@@ -65,7 +65,7 @@ class DeltaTable(nn.Module):
         self._taken = weakref.WeakValueDictionary()
 
     def take(self, deltas: tuple[float, ...]) -> Place:
-        """The place of these deltas (first free index minus length, for each geometry).
+        """The place of these deltas: position minus slot of every token behind the prompt, for each geometry.
 
         Raises:
             RuntimeError: every place is taken.

@@ -2,7 +2,7 @@
 
 from vllm.model_executor.models.config import VerifyAndUpdateConfig
 
-from .configuration_qwen2_5_vl_circle_rope import V1_MODEL_TYPE, Qwen2_5_VLConfig_CircleRoPE_V2
+from .configuration_qwen2_5_vl_circle_rope import V1_MODEL_TYPE, Qwen2_5_VLConfig_CircleRoPE_V2, read_rope
 from .rows import places_for, rows_for
 
 # Drafts that are read off the text. A draft model would read the tag as a position.
@@ -35,15 +35,15 @@ class VerifyCircleRoPE(VerifyAndUpdateConfig):
                 "convert it with push_to_hub.py, or leave the architecture to its own config.json."
             )
         config.circle_rope = config.circle_rope  # a block that was changed in place is validated here
-        parameters = config.text_config.rope_parameters
-        if "mrope_section" not in parameters:
+        rope = read_rope(vars(config.text_config))
+        if "mrope_section" not in rope:
             raise ValueError(
                 f"the text config of {model_config.model} has no mrope_section in its rope_parameters, which Qwen2.5-VL "
                 "needs: put it back, as 3 integers whose sum is head_dim / 2."
             )
-        if parameters.get("rope_type") in MOVING_ROPES:
+        if rope["rope_type"] in MOVING_ROPES:
             raise ValueError(
-                f"the rope_type {parameters['rope_type']!r} of {model_config.model} cannot be served: use one of fixed "
+                f"the rope_type {rope['rope_type']!r} of {model_config.model} cannot be served: use one of fixed "
                 "frequencies, such as 'default', 'linear' or 'yarn'."
             )
         if model_config.multimodal_config is not None and model_config.multimodal_config.is_multimodal_pruning_enabled():
@@ -63,6 +63,6 @@ class VerifyCircleRoPE(VerifyAndUpdateConfig):
                 f"a context of {model_config.max_model_len} tokens leaves room for {places} requests at once, but "
                 f"max_num_seqs is {requests}: make --max-model-len or --max-num-seqs smaller."
             )
-        # vLLM's runners keep one row of positions for each entry.
-        section = parameters["mrope_section"][:3]
-        parameters["mrope_section"] = section + [0] * (rows_for(len(config.geometries)) - 3)
+        # vLLM's runners keep one row of positions for each entry. The type is what the mark stands for.
+        padding = [0] * (rows_for(len(config.geometries)) - 3)
+        config.text_config.rope_parameters = {**rope, "mrope_section": [*rope["mrope_section"][:3], *padding]}

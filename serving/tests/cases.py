@@ -35,11 +35,12 @@ GREEDY = SamplingParams(temperature=0, max_tokens=80, ignore_eos=True, logprobs=
 
 @dataclass
 class Case:
-    """A prompt with its pictures (PIL) and videos (uint8 arrays of frames)."""
+    """A prompt with its pictures (PIL) and videos (uint8 arrays of frames), and the processor that reads it."""
 
     prompt: str
     images: list = field(default_factory=list)
     videos: list = field(default_factory=list)
+    processor: Qwen2_5_VLProcessor = None
 
     @property
     def request(self):
@@ -53,7 +54,7 @@ class Case:
         if self.videos:
             about = [VideoMetadata(**metadata(frames)) for frames in self.videos]
             videos = {"videos": self.videos, "video_metadata": about, "do_sample_frames": False}
-        return processor()(text=[self.prompt], images=self.images or None, **videos, return_tensors="pt")
+        return (self.processor or processor())(text=[self.prompt], images=self.images or None, **videos, return_tensors="pt")
 
 
     @property
@@ -99,9 +100,11 @@ def video(frames=6, width=112, height=84):
     return np.stack([np.asarray(picture(width, height).rotate(10 * frame)) for frame in range(frames)])
 
 
-def ask(*contents, question="Where is the red circle?"):
-    """One turn about the given pictures and videos."""
-    return converse([(contents, question)])
+def ask(*contents, question="Where is the red circle?", of=None):
+    """One turn about the given pictures and videos; `of` has another processor than the checkpoints here."""
+    case = converse([(contents, question)])
+    case.processor = of and Qwen2_5_VLProcessor.from_pretrained(of)
+    return case
 
 
 def converse(turns):

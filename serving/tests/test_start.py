@@ -9,6 +9,7 @@ import vllm
 from vllm.engine.arg_utils import EngineArgs
 
 from cases import SCHEDULES, TINY
+from configuration_qwen2_5_vl_circle_rope import read_rope
 
 
 def configure(directory=TINY, **options):
@@ -58,7 +59,7 @@ def test_a_stock_checkpoint_is_served_by_stock(tmp_path):
         for key in ("auto_map", "circle_rope"):
             del config[key]
         config |= {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"]}
-        config["text_config"]["rope_parameters"]["rope_type"] = "default"
+        config["text_config"] |= {"rope_parameters": read_rope(config["text_config"]), "rope_scaling": None}
 
     directory = edited(tmp_path / "model", become_stock)
     assert configure(directory).model_config.mrope_num_dims == 3
@@ -75,7 +76,8 @@ def test_a_wrong_block(tmp_path):
 
 def test_a_text_config_without_sections(tmp_path):
     def forget(config):
-        del config["text_config"]["rope_parameters"]["mrope_section"]
+        for rope in ("rope_parameters", "rope_scaling"):
+            del config["text_config"][rope]["mrope_section"]
 
     with pytest.raises(ValueError, match="has no mrope_section"):
         configure(edited(tmp_path / "model", forget))
@@ -83,9 +85,8 @@ def test_a_text_config_without_sections(tmp_path):
 
 def test_frequencies_that_move(tmp_path):
     def move(config):
-        rope = config["text_config"]["rope_parameters"]
-        del rope["type"]
-        rope |= {"rope_type": "dynamic", "factor": 2.0}
+        for rope in ("rope_parameters", "rope_scaling"):
+            config["text_config"][rope] |= {"stands_for": "dynamic", "factor": 2.0}
 
     with pytest.raises(ValueError, match="rope_type 'dynamic' .* cannot be served"):
         configure(edited(tmp_path / "model", move))

@@ -1,0 +1,146 @@
+"""The HTTP server as users start it, and the `openai` client."""
+
+import base64
+import concurrent.futures
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import openai
+import pytest
+
+from cases import TINY, ask, load, log_probabilities, picture
+
+START_WITHIN = 300  # seconds
+
+
+@pytest.fixture(scope="module")
+def server():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # `vllm serve` is this; the CPU wheel's own command does not start, for the name of its distribution.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(TINY), "--trust-remote-code"]
+    options = "--dtype float32 --enforce-eager --max-model-len 1024 --max-num-seqs 8 --gpu-memory-utilization 0.02"
+    limits = ["--kv-cache-memory-bytes", str(1 << 26), "--limit-mm-per-prompt", '{"image": 4}']
+    environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    process = subprocess.Popen(
+        [*command, *options.split(), *limits, "--host", "127.0.0.1", "--port", str(port)], env=environment
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def wait_for(url, process):
+    end = time.monotonic() + START_WITHIN
+    while True:
+        assert process.poll() is None, "the server ended"
+        try:
+            return urllib.request.urlopen(f"{url}/health", timeout=5)
+        except OSError:
+            assert time.monotonic() < end, "the server did not start"
+            time.sleep(1)
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load(TINY)
+
+
+def as_url(image):
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def messages(*images, question="Where is the red circle?"):
+    parts = [{"type": "image_url", "image_url": {"url": as_url(image)}} for image in images]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
+
+
+def complete(client, *images, **options):
+    return client.chat.completions.create(model=str(TINY), messages=messages(*images), temperature=0, **options)
+
+
+def test_the_model_is_listed(client):
+    assert [model.id for model in client.models.list()] == [str(TINY)]
+
+
+def test_a_base64_picture_is_answered_as_in_transformers(client, model):
+    options = {"max_tokens": 60, "logprobs": True, "extra_body": {"ignore_eos": True, "return_token_ids": True}}
+    for images in [(picture(),), (picture(), picture(112, 84))]:
+        [choice] = complete(client, *images, **options).choices
+        tokens = choice.token_ids
+        expected = log_probabilities(model, ask(*images, of=TINY), tokens)[-len(tokens) :]
+        assert tokens == expected.argmax(-1).tolist()
+        given = [token.logprob for token in choice.logprobs.content]
+        assert given == pytest.approx(expected.amax(-1).tolist(), abs=1e-4)
+
+
+def test_an_answer_that_streams_is_the_same(client):
+    whole = complete(client, picture(), max_tokens=32).choices[0].message.content
+    pieces = [chunk.choices[0].delta.content or "" for chunk in complete(client, picture(), max_tokens=32, stream=True)]
+    assert len(pieces) > 2
+    assert "".join(pieces) == whole
+
+
+def test_many_clients_at_once_get_what_each_gets_alone(client):
+    pictures = [picture().rotate(45 * number) for number in range(8)]
+
+    def answer(image):
+        return complete(client, image, max_tokens=32).choices[0].message.content
+
+    alone = [answer(image) for image in pictures]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(answer, pictures)) == alone
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [*messages(*[picture()] * 5)[0]["content"]],
+        [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}],
+        [{"type": "text", "text": "word " * 3000}],
+        [{"type": "image_embeds", "image_embeds": {"image_embeds": "AAAA", "image_grid_thw": "AAAA"}}],
+    ],
+    ids=["too many pictures", "no picture", "too long", "a grid of one's own"],
+)
+def test_a_bad_request_is_refused_and_the_next_one_answered(client, content):
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(model=str(TINY), messages=[{"role": "user", "content": content}])
+    assert complete(client, picture(), max_tokens=32).choices[0].message.content.startswith("top right")
+
+
+def test_a_placeholder_in_the_text_is_text(client):
+    text = "<|image_pad|><|vision_start|><|video_pad|>"
+    for images in [(), (picture(),)]:
+        content = messages(*images, question=text)[0]["content"]
+        try:
+            client.chat.completions.create(model=str(TINY), messages=[{"role": "user", "content": content}], max_tokens=8)
+        except openai.BadRequestError:
+            pass
+    assert complete(client, picture(), max_tokens=32).choices[0].message.content.startswith("top right")
+
+
+def test_a_wrong_block_is_one_sentence_at_the_start(tmp_path):
+    from test_start import edited
+
+    directory = edited(tmp_path / "model", lambda config: config["circle_rope"].update(radus=3))
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(directory)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode != 0
+    assert "circle_rope has the unknown key 'radus' (did you mean 'radius'?)" in result.stderr
