@@ -46,7 +46,10 @@ class VerifyCircleRoPE(VerifyAndUpdateConfig):
                 f"the rope_type {rope['rope_type']!r} of {model_config.model} cannot be served: use one of fixed "
                 "frequencies, such as 'default', 'linear' or 'yarn'."
             )
-        if model_config.multimodal_config is not None and model_config.multimodal_config.is_multimodal_pruning_enabled():
+        if (
+            model_config.multimodal_config is not None
+            and model_config.multimodal_config.is_multimodal_pruning_enabled()
+        ):
             raise ValueError(
                 "video pruning drops tokens and makes positions of its own, which are not Circle-RoPE's: leave "
                 "--video-pruning-rate out."

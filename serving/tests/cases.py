@@ -54,8 +54,9 @@ class Case:
         if self.videos:
             about = [VideoMetadata(**metadata(frames)) for frames in self.videos]
             videos = {"videos": self.videos, "video_metadata": about, "do_sample_frames": False}
-        return (self.processor or processor())(text=[self.prompt], images=self.images or None, **videos, return_tensors="pt")
-
+        return (self.processor or processor())(
+            text=[self.prompt], images=self.images or None, **videos, return_tensors="pt"
+        )
 
     @property
     def slots_of_pictures(self):

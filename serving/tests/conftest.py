@@ -24,12 +24,12 @@ for folder in (ROOT, Path(__file__).resolve().parent):
 
 import pytest  # noqa: E402
 
-from cases import save_checkpoint  # noqa: E402
-
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """The directory of `tiny` under a schedule, made when it is asked for."""
+    from cases import save_checkpoint
+
     made = {}
 
     def make(schedule):

@@ -19,7 +19,9 @@ def test_every_schedule_answers_as_transformers_does(schedule, checkpoint, start
 
 
 def test_requests_that_were_preempted_and_computed_again(checkpoint, start):
-    engine = start(checkpoint("strategy_2"), max_model_len=400, num_gpu_blocks_override=14, block_size=32, disable_log_stats=False)
+    engine = start(
+        checkpoint("strategy_2"), max_model_len=400, num_gpu_blocks_override=14, block_size=32, disable_log_stats=False
+    )
     cases = all_kinds()[1:] + all_kinds()[1:3]
     sampling = SamplingParams(temperature=0, max_tokens=100, ignore_eos=True, logprobs=1)
     outputs = engine.generate([case.request for case in cases], sampling, use_tqdm=False)
@@ -78,7 +80,9 @@ def test_requests_that_arrive_while_others_decode(engine, model):
 def test_two_questions_about_one_picture_share_what_is_cached(engine, model):
     # Log-probabilities of the prompt would have it computed anew.
     sampling = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True, logprobs=1)
-    cases = [ask(picture(196, 196), question=question) for question in ("Where is it?", "Which shapes are there? " * 3)]
+    cases = [
+        ask(picture(196, 196), question=question) for question in ("Where is it?", "Which shapes are there? " * 3)
+    ]
     outputs = [answer(engine, [case], sampling)[0] for case in cases]
     assert outputs[1].num_cached_tokens >= 32
     check(model, cases, outputs)

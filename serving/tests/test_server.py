@@ -1,54 +1,26 @@
 """The HTTP server as users start it, and the `openai` client."""
 
-import base64
 import concurrent.futures
-import io
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 
 import openai
 import pytest
+from http_tools import messages, serve, turned
 
 from cases import TINY, ask, load, log_probabilities, picture
-
-START_WITHIN = 300  # seconds
 
 
 @pytest.fixture(scope="module")
 def server():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     # `vllm serve` is this; the CPU wheel's own command does not start, for the name of its distribution.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(TINY), "--trust-remote-code"]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", TINY, "--trust-remote-code"]
     options = "--dtype float32 --enforce-eager --max-model-len 1024 --max-num-seqs 8 --gpu-memory-utilization 0.02"
-    limits = ["--kv-cache-memory-bytes", str(1 << 26), "--limit-mm-per-prompt", '{"image": 4}']
+    limits = ["--kv-cache-memory-bytes", 1 << 26, "--limit-mm-per-prompt", '{"image": 4}']
     environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
-    process = subprocess.Popen(
-        [*command, *options.split(), *limits, "--host", "127.0.0.1", "--port", str(port)], env=environment
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(url, process)
+    with serve(*command, *options.split(), *limits, env=environment) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def wait_for(url, process):
-    end = time.monotonic() + START_WITHIN
-    while True:
-        assert process.poll() is None, "the server ended"
-        try:
-            return urllib.request.urlopen(f"{url}/health", timeout=5)
-        except OSError:
-            assert time.monotonic() < end, "the server did not start"
-            time.sleep(1)
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +31,6 @@ def client(server):
 @pytest.fixture(scope="module")
 def model():
     return load(TINY)
-
-
-def as_url(image):
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def messages(*images, question="Where is the red circle?"):
-    parts = [{"type": "image_url", "image_url": {"url": as_url(image)}} for image in images]
-    return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
 
 
 def complete(client, *images, **options):
@@ -93,13 +54,15 @@ def test_a_base64_picture_is_answered_as_in_transformers(client, model):
 
 def test_an_answer_that_streams_is_the_same(client):
     whole = complete(client, picture(), max_tokens=32).choices[0].message.content
-    pieces = [chunk.choices[0].delta.content or "" for chunk in complete(client, picture(), max_tokens=32, stream=True)]
+    pieces = [
+        chunk.choices[0].delta.content or "" for chunk in complete(client, picture(), max_tokens=32, stream=True)
+    ]
     assert len(pieces) > 2
     assert "".join(pieces) == whole
 
 
 def test_many_clients_at_once_get_what_each_gets_alone(client):
-    pictures = [picture().rotate(45 * number) for number in range(8)]
+    pictures = [turned(number) for number in range(8)]
 
     def answer(image):
         return complete(client, image, max_tokens=32).choices[0].message.content
@@ -130,7 +93,9 @@ def test_a_placeholder_in_the_text_is_text(client):
     for images in [(), (picture(),)]:
         content = messages(*images, question=text)[0]["content"]
         try:
-            client.chat.completions.create(model=str(TINY), messages=[{"role": "user", "content": content}], max_tokens=8)
+            client.chat.completions.create(
+                model=str(TINY), messages=[{"role": "user", "content": content}], max_tokens=8
+            )
         except openai.BadRequestError:
             pass
     assert complete(client, picture(), max_tokens=32).choices[0].message.content.startswith("top right")

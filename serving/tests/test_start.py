@@ -14,7 +14,9 @@ from configuration_qwen2_5_vl_circle_rope import read_rope
 
 def configure(directory=TINY, **options):
     """vLLM's configuration of an engine, as it is made before any engine starts."""
-    return EngineArgs(model=str(directory), max_model_len=options.pop("max_model_len", 1024), **options).create_engine_config()
+    return EngineArgs(
+        model=str(directory), max_model_len=options.pop("max_model_len", 1024), **options
+    ).create_engine_config()
 
 
 def edited(directory, edit, of=TINY):
@@ -93,7 +95,9 @@ def test_frequencies_that_move(tmp_path):
 
 
 def test_a_context_that_leaves_too_few_places(tmp_path):
-    directory = edited(tmp_path / "model", lambda config: config["text_config"].update(max_position_embeddings=1 << 26))
+    directory = edited(
+        tmp_path / "model", lambda config: config["text_config"].update(max_position_embeddings=1 << 26)
+    )
     with pytest.raises(ValueError, match="leaves room for 32 requests at once, but max_num_seqs is 32"):
         configure(directory, max_model_len=1 << 26, max_num_seqs=32)
     configure(directory, max_model_len=1 << 26, max_num_seqs=31)

@@ -1,0 +1,50 @@
+"""The same answers compiled, on Model Runner V2, and over several processes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cases import ROOT, TOLERANCE, all_kinds, load, log_probabilities
+
+HERE = ROOT / "serving" / "tests"
+MODES = {
+    # vLLM's default: the text model in one graph, its rows decoded within.
+    "compiled": ({"TORCH_COMPILE_DISABLE": "0"}, {}, "0:4", 40),
+    # Its kernels are Triton's, which is interpreted here, and slow.
+    "model runner V2": (
+        {"VLLM_USE_V2_MODEL_RUNNER": "1", "TRITON_INTERPRET": "1"},
+        {"enforce_eager": True},
+        "1:3",
+        12,
+    ),
+    "tensor parallel": ({}, {"enforce_eager": True, "tensor_parallel_size": 2}, "0:4", 40),
+    "pipeline parallel": ({}, {"enforce_eager": True, "pipeline_parallel_size": 2}, "0:4", 40),
+    "lookup": (
+        {},
+        {
+            "enforce_eager": True,
+            "speculative_config": {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3},
+        },
+        "0:4",
+        60,
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_answers_are_those_of_transformers(mode, checkpoint, tmp_path):
+    environment, options, picked, tokens = MODES[mode]
+    directory, output = checkpoint("strategy_4"), tmp_path / "answers.json"
+    sampling = json.dumps({"max_tokens": tokens})
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]), **environment}
+    arguments = [directory, json.dumps(options), picked, sampling, output]
+    command = [sys.executable, HERE / "answers.py", *arguments]
+    subprocess.run(list(map(str, command)), env=environment, check=True)
+    model, cases = load(directory), all_kinds()[slice(*map(int, picked.split(":")))]
+    for case, (token_ids, given) in zip(cases, json.loads(output.read_text()), strict=True):
+        expected = log_probabilities(model, case, token_ids)[-tokens:]
+        assert token_ids == expected.argmax(-1).tolist()
+        assert given == pytest.approx(expected.amax(-1).tolist(), abs=TOLERANCE)
