@@ -1,6 +1,6 @@
-"""`transformers serve` for Circle-RoPE checkpoints: python serving/transformers_serve.py MODEL [options of that command]
+"""`transformers serve` for Circle-RoPE checkpoints: python serving/transformers_serve.py MODEL [its options]
 
-`transformers serve` takes the class that a config.json names from transformers itself, where ours is not.
+That command takes the class that a config.json names from transformers itself, where ours is not.
 """
 
 import sys
@@ -8,16 +8,18 @@ from pathlib import Path
 
 import transformers
 from transformers.cli.transformers import main
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2 as Config  # noqa: E402
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 as Model  # noqa: E402
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2 as Config
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 as Model
 
 if __name__ == "__main__":
     if "--continuous-batching" in sys.argv:
         sys.exit("continuous batching drops pictures, in stock models too: leave --continuous-batching out.")
     transformers.AutoConfig.register(Config.model_type, Config)
     setattr(transformers, Model.__name__, Model)
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[Config.model_type] = Model.__name__
     sys.argv.insert(1, "serve")
     main()

@@ -1,4 +1,4 @@
-"""vLLM's Qwen2.5-VL under Circle-RoPE or AGE: each layer's rotary embedding takes the positions of its own geometry."""
+"""vLLM's Qwen2.5-VL under Circle-RoPE or AGE: each layer takes the cos/sin of its own geometry."""
 
 from unittest import mock
 
@@ -104,7 +104,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(qwen2_5_vl.Qwen2_5_VLForC
         return CircleRoPEState
 
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list) -> tuple[torch.Tensor, int]:
-        """Rows of a prompt, int32 `(1 + 3 * geometries, length)`, and what the runner adds to a decoded token's slot."""
+        """Rows of a prompt, int32 `(1 + 3 * geometries, length)`, and what the runner adds to the slots behind it."""
         blocks = [VisionBlock(0, *block) for block in self.iter_mm_grid_thw(mm_features)]
         positions, [marks] = sequence_index(blocks, None, (1, len(input_tokens)), self.geometries)
         rows = encode(positions[:, 0])

@@ -1,10 +1,10 @@
 """How fractional positions travel in vLLM's integer rows.
 
 vLLM's runners keep a few rows of integers for the positions of a step, fill in what the model computed for a prompt,
-and go on in decoding with the slot of a token plus one integer per request, the same in every row. So there is a tag row
-and three rows for each geometry. In a prompt the tag is -1 and the other rows hold the bits of float32 positions. In
-decoding every row is `(place << bits) + slot`, and the place is one of a table that has how far the position is from
-the slot, for each geometry.
+and go on in decoding with the slot of a token plus one integer per request, the same in every row. So there is a tag
+row and three rows for each geometry. In a prompt the tag is -1 and the other rows hold the bits of float32 positions.
+In decoding every row is `(place << bits) + slot`, and the place is one of a table that has how far the position is
+from the slot, for each geometry.
 """
 
 import collections

@@ -136,7 +136,7 @@ def all_kinds():
 
 @torch.no_grad()
 def log_probabilities(model, case, tokens):
-    """Of every token of prompt and answer given those before it, `(length, vocabulary)`; the first row is for token 1."""
+    """Of every token of prompt and answer but the first, given those before it, `(length - 1, vocabulary)`."""
     inputs = {key: value for key, value in case.inputs.items() if key not in ("attention_mask", "mm_token_type_ids")}
     prompt = inputs["input_ids"][0].tolist()
     inputs["input_ids"] = torch.tensor([prompt + list(tokens)])

@@ -14,7 +14,7 @@ MODES = {
     # vLLM's default: the text model in one graph, its rows decoded within.
     "compiled": ({"TORCH_COMPILE_DISABLE": "0"}, {}, "0:4", 40),
     # Its kernels are Triton's, which is interpreted here, and slow.
-    "model runner V2": (
+    "V2": (
         {"VLLM_USE_V2_MODEL_RUNNER": "1", "TRITON_INTERPRET": "1"},
         {"enforce_eager": True},
         "1:3",

@@ -5,6 +5,7 @@ import gc
 import pytest
 import torch
 from circle_rope_vllm.circle_rope_imp import CircleGeometry, MRopeGeometry, VisionBlock, sequence_index
+
 from circle_rope_vllm.rows import DeltaTable, encode, places_for, rows_for
 
 GEOMETRIES = (CircleGeometry(), MRopeGeometry())

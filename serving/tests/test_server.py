@@ -1,15 +1,16 @@
 """The HTTP server as users start it, and the `openai` client."""
 
 import concurrent.futures
+import contextlib
 import os
 import subprocess
 import sys
 
 import openai
 import pytest
-from http_tools import messages, serve, turned
 
 from cases import TINY, ask, load, log_probabilities, picture
+from http_tools import messages, serve, turned
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +89,12 @@ def test_a_bad_request_is_refused_and_the_next_one_answered(client, content):
     assert complete(client, picture(), max_tokens=32).choices[0].message.content.startswith("top right")
 
 
-def test_a_placeholder_in_the_text_is_text(client):
-    text = "<|image_pad|><|vision_start|><|video_pad|>"
-    for images in [(), (picture(),)]:
-        content = messages(*images, question=text)[0]["content"]
-        try:
-            client.chat.completions.create(
-                model=str(TINY), messages=[{"role": "user", "content": content}], max_tokens=8
-            )
-        except openai.BadRequestError:
-            pass
+@pytest.mark.parametrize("images", [(), (picture(),)], ids=["alone", "beside a picture"])
+def test_a_placeholder_in_the_text_does_not_stop_the_server(client, images):
+    content = messages(*images, question="<|image_pad|><|vision_start|><|video_pad|>")[0]["content"]
+    with contextlib.suppress(openai.BadRequestError):
+        turn = [{"role": "user", "content": content}]
+        client.chat.completions.create(model=str(TINY), messages=turn, max_tokens=8)
     assert complete(client, picture(), max_tokens=32).choices[0].message.content.startswith("top right")
 
 

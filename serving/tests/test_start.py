@@ -3,20 +3,18 @@
 import json
 import shutil
 
-import circle_rope_vllm
 import pytest
 import vllm
 from vllm.engine.arg_utils import EngineArgs
 
+import circle_rope_vllm
 from cases import SCHEDULES, TINY
 from configuration_qwen2_5_vl_circle_rope import read_rope
 
 
 def configure(directory=TINY, **options):
     """vLLM's configuration of an engine, as it is made before any engine starts."""
-    return EngineArgs(
-        model=str(directory), max_model_len=options.pop("max_model_len", 1024), **options
-    ).create_engine_config()
+    return EngineArgs(**{"model": str(directory), "max_model_len": 1024, **options}).create_engine_config()
 
 
 def edited(directory, edit, of=TINY):

@@ -8,6 +8,7 @@ from pathlib import Path
 import openai
 import pytest
 import torch
+
 from http_tools import TINY, messages, serve, turned
 
 LAUNCHER = Path(__file__).resolve().parents[1] / "transformers_serve.py"
