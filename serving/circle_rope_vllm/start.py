@@ -38,8 +38,8 @@ class VerifyCircleRoPE(VerifyAndUpdateConfig):
         rope = read_rope(vars(config.text_config))
         if "mrope_section" not in rope:
             raise ValueError(
-                f"the text config of {model_config.model} has no mrope_section in its rope_parameters: put it back, as 3 "
-                "integers whose sum is head_dim / 2."
+                f"the text config of {model_config.model} has no mrope_section in its rope_parameters: put it back, "
+                "as 3 integers whose sum is head_dim / 2."
             )
         if rope["rope_type"] in MOVING_ROPES:
             raise ValueError(
