@@ -147,3 +147,18 @@ def test_a_wrong_delta_is_noticed(engine, model, monkeypatch):
     monkeypatch.setattr(table, "take", lambda deltas: take((deltas[0], deltas[1] + 1)))
     [output] = answer(engine, [case])
     assert largest_difference(model, case, output) > 10 * TOLERANCE
+
+
+def test_weights_that_a_trainer_sends(start, checkpoint):
+    torch.manual_seed(0)
+    trained, case = load(checkpoint("circle")), ask(picture(168, 140))
+    engine = start(checkpoint("circle"))
+    answer(engine, [case])
+    for parameter in trained.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    [loaded] = engine.apply_model(lambda model: len(model.load_weights(trained.named_parameters())))
+    engine.reset_prefix_cache()
+    engine.reset_mm_cache()
+    engine.llm_engine.reset_encoder_cache()
+    assert loaded > 0
+    check(trained, [case], answer(engine, [case]))

@@ -21,7 +21,8 @@ MODES = {
         12,
     ),
     "tensor parallel": ({}, {"enforce_eager": True, "tensor_parallel_size": 2}, "0:4", 40),
-    "pipeline parallel": ({}, {"enforce_eager": True, "pipeline_parallel_size": 2}, "0:4", 40),
+    # Not eager: the CPU engine's warm-up, which makes what the stages hand on, is left out then.
+    "pipeline parallel": ({}, {"pipeline_parallel_size": 2}, "0:4", 40),
     "lookup": (
         {},
         {
