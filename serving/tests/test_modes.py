@@ -22,7 +22,7 @@ MODES = {
     ),
     "tensor parallel": ({}, {"enforce_eager": True, "tensor_parallel_size": 2}, "0:4", 40),
     # Not eager: the CPU engine's warm-up, which makes what the stages hand on, is left out then.
-    "pipeline parallel": ({}, {"pipeline_parallel_size": 2}, "0:4", 40),
+    "pipeline parallel": ({"TORCH_COMPILE_DISABLE": "0"}, {"pipeline_parallel_size": 2}, "0:4", 40),
     "lookup": (
         {},
         {
