@@ -368,6 +368,11 @@ class Continuation:
         start = Mark(0, TEXT, (0.0,) * geometries, (0.0,) * geometries, 0)
         return cls([[start, Mark(length, TEXT, index, index, 0)] if length else [start]] * batch)
 
+    @classmethod
+    def from_index(cls, starts: list[float], geometries: int) -> "Continuation":
+        """Before any token, where each sample has a first index of its own."""
+        return cls([[Mark(0, TEXT, (start,) * geometries, (start,) * geometries, 0)] for start in starts])
+
     def until(self, length: int) -> "Continuation":
         """The same, cut back or grown by text to `length` slots.
 
@@ -451,8 +456,7 @@ def sequence_index(
     real: torch.Tensor | None,
     shape: tuple[int, int],
     geometries: Sequence[CircleGeometry | MRopeGeometry],
-    before: list[Mark] | None = None,
-) -> tuple[torch.Tensor, list[list[Mark]]]:
+) -> tuple[torch.Tensor, list[list[float]]]:
     """Position index of whole sequences: text counts up, a vision block starts behind the largest index so far.
 
     Args:
@@ -460,11 +464,31 @@ def sequence_index(
         real: bool `(batch, seq)` on the CPU, False where padded, or None when nothing is.
         shape: (batch, seq).
         geometries: one set of three rows is computed for each.
-        before: where every sample goes on (`Continuation.last`); at index 0 if not given.
 
     Returns:
         position_ids: float32 `(3 * geometries, batch, seq)`, pads 0, on the CPU. Computed in float64 and rounded
             once, so an index is exact to half a float32 unit in the last place.
+        next_index: the first free index behind every sample under every geometry, `[batch][geometry]`.
+    """
+    position_ids, marks = continue_sequences(blocks, real, shape, geometries)
+    return position_ids, [[max(pair) for pair in zip(own[-1].text, own[-1].free)] for own in marks]
+
+
+def continue_sequences(
+    blocks: list[VisionBlock],
+    real: torch.Tensor | None,
+    shape: tuple[int, int],
+    geometries: Sequence[CircleGeometry | MRopeGeometry],
+    before: list[Mark] | None = None,
+) -> tuple[torch.Tensor, list[list[Mark]]]:
+    """`sequence_index` of tokens that come behind others.
+
+    Args:
+        blocks, real, shape, geometries: of the new tokens, as in `sequence_index`.
+        before: where every sample goes on (`Continuation.last`); at index 0 if not given.
+
+    Returns:
+        position_ids: as in `sequence_index`.
         marks: where every sample goes on behind each of its pieces, at least one for every sample.
     """
     batch, length = shape

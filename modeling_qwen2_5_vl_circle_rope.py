@@ -23,12 +23,12 @@ from transformers import Cache, GenerationMixin, Qwen2ForCausalLM
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
-    from .circle_rope_imp import Continuation, VisionBlock, find_blocks, sequence_index
+    from .circle_rope_imp import Continuation, VisionBlock, continue_sequences, find_blocks
     from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, complete_card, plain_rope
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
-    from circle_rope_imp import Continuation, VisionBlock, find_blocks, sequence_index
+    from circle_rope_imp import Continuation, VisionBlock, continue_sequences, find_blocks
     from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, complete_card, plain_rope
 
 
@@ -191,7 +191,9 @@ def _refuse_misnamed(model, info):
     mismatched = {entry[0] if isinstance(entry, (list, tuple)) else entry for entry in info["mismatched_keys"]}
     lost = sorted(name for name in info["unexpected_keys"] if BODY.search(name))
     empty = sorted(name for name in set(info["missing_keys"]) - mismatched if BODY.search(name))
-    if lost or empty:
+    # A file that holds next to nothing is meant to.
+    is_bare = len(info["unexpected_keys"]) <= 1 and len(empty) == sum(map(bool, map(BODY.search, model.state_dict())))
+    if lost or (empty and not is_bare):
         raise ValueError(
             f"{model.name_or_path or 'the checkpoint'} does not fit {type(model).__name__} by its tensors' names: "
             f"{len(lost)} of its tensors have no place{f' ({lost[0]} is one)' if lost else ''}, and {len(empty)} of "
@@ -495,10 +497,10 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         return super().__new__(cls)
 
     def __init__(self, config):
-        if getattr(config.text_config, "_attn_implementation", None) == "vllm":
+        if str(config.text_config._attn_implementation).startswith("vllm"):
             raise ValueError(
-                "vLLM's Transformers backend cannot carry Circle-RoPE's positions: install the plugin of this model's "
-                "repository (pip install ./serving), which gives vLLM a model of its own."
+                "vLLM's Transformers backend has no place for Circle-RoPE's positions: pip install ./serving from the "
+                "repository of Circle-RoPE, which gives vLLM a model that serves them exactly."
             )
         # A block changed in place since it was assigned is validated here.
         config.circle_rope = config.circle_rope
@@ -582,7 +584,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         if continuation is None:
             continuation = Continuation.of_text(batch, len(self.geometries), past_length)
         continuation = continuation.until(past_length)
-        position_ids, marks = sequence_index(
+        position_ids, marks = continue_sequences(
             self.vision_blocks(input_ids, *vision, real),
             real,
             (batch, length),
@@ -665,18 +667,23 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             behind the new tokens, None likewise.
         """
         length = input_ids.shape[1]
-        is_text = not _has_grids(vision) or (past_length > 0 and not self.has_placeholders(input_ids))
-        if is_text and (length == 1 or past_length == 0 or _real_tokens(attention_mask, length) is None):
-            if continuation is None:
-                return None, None
-            if continuation.end > past_length:
-                continuation = continuation.until(past_length)
-            return continuation.text_position_ids(past_length, length, input_ids.device), continuation
-        if is_text:
-            input_ids, vision = torch.zeros_like(input_ids), (None, None, None)
-        position_ids, continuation = self._index(input_ids, vision, attention_mask, past_length, continuation)
-        self.rope_deltas = continuation.deltas(input_ids.device)
-        return position_ids, continuation
+        if _has_grids(vision) and (past_length == 0 or self.has_placeholders(input_ids)):
+            position_ids, continuation = self._index(input_ids, vision, attention_mask, past_length, continuation)
+            self.rope_deltas = continuation.deltas(input_ids.device)
+            return position_ids, continuation
+        real = _real_tokens(attention_mask, length) if length > 1 else None
+        if real is not None:
+            if past_length == 0:
+                # As upstream, text begins at its slot, behind the pads in front of it; other pads count nothing.
+                first = real.int().argmax(1).double().tolist()
+                continuation = Continuation.from_index(first, len(self.geometries))
+            ids = torch.zeros_like(input_ids, dtype=torch.long)
+            return self._index(ids, (None, None, None), attention_mask, past_length, continuation)
+        if continuation is None:
+            return None, None
+        if continuation.end > past_length:
+            continuation = continuation.until(past_length)
+        return continuation.text_position_ids(past_length, length, input_ids.device), continuation
 
     @torch.compiler.disable  # it reads token ids and grids as Python numbers
     def _make_positions(self, kwargs, cache):
@@ -700,7 +707,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         return not torch.compiler.is_compiling() and not _WARNED and "circle" in self.config.geometries
 
     def _warn_of_grid(self, input_ids, position_ids):
-        """Warn, once, of ready-made positions that put pictures on M-RoPE's grid under layers that are to see a ring."""
+        """Warn, once, of ready-made positions that put pictures on M-RoPE's grid under layers that should see a ring."""
         if input_ids is None or input_ids.shape != position_ids.shape[1:]:
             return
         ids, rows = _to_host(input_ids, position_ids[-3:])
@@ -843,6 +850,18 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             return super().generate(**kwargs)
         finally:
             _PROMPT.reset(token)
+
+    def generate_batch(self, inputs, *args, **kwargs):
+        """Upstream's continuous batching, which is for text.
+
+        Raises:
+            ValueError: a prompt with pictures, which upstream would drop.
+        """
+        if any(self.model.has_placeholders(torch.as_tensor(tokens)) for tokens in inputs):
+            raise ValueError(
+                "generate_batch was given a prompt with pictures, which it drops (in stock models, too): use generate."
+            )
+        return super().generate_batch(inputs, *args, **kwargs)
 
     def _prompt_of(self, tokens, length, past_length, cache, model_kwargs):
         """The last `length` tokens of a sequence as a `_Prompt`, and its pictures that are not in the cache yet.
@@ -1022,12 +1041,11 @@ def _register_older_names():
     """
     from transformers import conversion_mapping
 
-    for known_by in (
-        Qwen2_5_VLConfig_CircleRoPE_V2.model_type,
-        Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.__name__,
-    ):
-        names = [conversion_mapping.WeightRenaming(*pair) for pair in OLD_LAYOUT.items()]
-        conversion_mapping.register_checkpoint_conversion_mapping(known_by, names, overwrite=True)
+    register = conversion_mapping.register_checkpoint_conversion_mapping
+    by_class = "class_name" in next(iter(inspect.signature(register).parameters))
+    cls = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+    names = [conversion_mapping.WeightRenaming(*pair) for pair in OLD_LAYOUT.items()]
+    register(cls.__name__ if by_class else cls.config_class.model_type, names, overwrite=True)
 
 
 if _is_there(*NAMES_IN_REGISTER):

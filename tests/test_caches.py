@@ -261,11 +261,11 @@ def test_virtual_tokens_of_prefix_tuning_are_text_in_front(stock):
 
 def test_where_samples_go_on_is_known_at_every_length():
     ring = CircleGeometry(radius=2)
-    from circle_rope_imp import VisionBlock, sequence_index
+    from circle_rope_imp import VisionBlock, continue_sequences
 
     blocks = [VisionBlock(0, 3, 1, 2, 2), VisionBlock(1, 5, 1, 1, 2)]
     real = torch.tensor([[1] * 10, [0] * 2 + [1] * 8], dtype=torch.bool)
-    positions, marks = sequence_index(blocks, real, (2, 10), [ring])
+    positions, marks = continue_sequences(blocks, real, (2, 10), [ring])
     whole = Continuation.of_text(2, 1).extend(marks)
     ends = {1, 2, 3, 7, 8, 9, 10}
     for length in ends:

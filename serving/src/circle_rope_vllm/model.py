@@ -11,7 +11,7 @@ from vllm.model_executor.models import qwen2, qwen2_5_vl
 from vllm.model_executor.models.utils import PPMissingLayer
 from vllm.v1.worker.gpu.model_states.default import DefaultModelState
 
-from .circle_rope_imp import VisionBlock, sequence_index
+from .circle_rope_imp import VisionBlock, continue_sequences
 from .rows import DeltaTable, encode
 
 
@@ -106,7 +106,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(qwen2_5_vl.Qwen2_5_VLForC
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list) -> tuple[torch.Tensor, int]:
         """Rows of a prompt, int32 `(1 + 3 * geometries, length)`, and what the runner adds to the slots behind it."""
         blocks = [VisionBlock(0, *block) for block in self.iter_mm_grid_thw(mm_features)]
-        positions, [marks] = sequence_index(blocks, None, (1, len(input_tokens)), self.geometries)
+        positions, [marks] = continue_sequences(blocks, None, (1, len(input_tokens)), self.geometries)
         rows = encode(positions[:, 0])
         table = self.language_model.model.geometry_embeddings.deltas
         end = marks[-1]
