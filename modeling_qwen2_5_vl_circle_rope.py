@@ -51,6 +51,7 @@ RELIED_ON = (
     ("PreTrainedModel._auto_class", ()),
     ("PreTrainedModel._upload_modified_files", ("working_dir", "repo_id")),
     ("Qwen2ForCausalLM._tp_plan", ()),
+    ("Qwen2_5_VLTextConfig._attn_implementation", ()),
 )
 
 # How a release makes the positions of a generation: newer ones up front, older ones step by step.

@@ -80,7 +80,8 @@ def test_what_is_gone_is_named(path, monkeypatch):
 
 @pytest.mark.parametrize("path, arguments", [(path, names) for path, names in modeling.RELIED_ON if names])
 def test_what_has_another_shape_is_named(path, arguments, monkeypatch):
-    monkeypatch.setattr(attrgetter(path.rpartition(".")[0])(transformers), "forward", lambda self, other: None)
+    owner, _, name = path.rpartition(".")
+    monkeypatch.setattr(attrgetter(owner)(transformers), name, lambda self, other: None)
     with pytest.raises(ImportError, match=f"has no {path} that takes {', '.join(arguments)}, which Circle-RoPE"):
         modeling._check_upstream()
 
