@@ -51,8 +51,22 @@ on_each() {
 
 # Fine-tuning has packages of its own, on the newest transformers that they accept; the Space has the newest.
 layer training -r training/tests/requirements.txt
+# TRL goes beyond that release.
+layer trl -r training/tests/requirements_trl.txt
+layer trl-4.57.6 "transformers==4.57.6" -r training/tests/requirements_trl.txt
 layer space -r space/tests/requirements.txt
 layer evidence -r evidence/requirements.txt
+layer transformers-serve fastapi uvicorn openai python-multipart rich
+
+# vLLM has a torch of its own. The CPU wheel brings builds for CUDA beside it: two are not needed, and torchvision
+# describes operators that it lacks.
+serving=$environments/serving/bin/python
+[ -x "$serving" ] || "$main" -m venv "$environments/serving"
+"$serving" -m pip install -r serving/tests/requirements.txt
+"$serving" -m pip uninstall -y torchaudio torchcodec
+sed -i '/^    _meta_registrations,$/d' "$environments"/serving/lib/python3*/site-packages/torchvision/__init__.py
+"$serving" -m pip install --no-deps --force-reinstall ./serving
+
 # The Space's page is tested in Chromium, which apt-get installs, as root, where it is missing.
 if ! command -v "${CHROMIUM:-chromium}" > /dev/null; then
     apt-get update && apt-get install -y --no-install-recommends chromium fonts-noto-cjk
@@ -84,7 +98,18 @@ on_each contract $in_between
 "$environments/5.0.0/bin/python" -m pytest -q -n "$workers" tests/test_publishing.py -k "wire or interrupted" "$@"
 
 echo "fine-tuning"
-"$environments/training/bin/python" -m pytest -q -n "$workers" --dist loadfile training/tests "$@"
+"$environments/training/bin/python" -m pytest -q -n "$workers" --dist loadfile training/tests \
+    --ignore training/tests/test_sft.py "$@"
+for environment in trl trl-4.57.6; do
+    "$environments/$environment/bin/python" -m pytest -q -n "$workers" --dist loadfile training/tests/test_sft.py \
+        training/tests/test_trl_reference.py training/tests/test_quantised.py training/tests/test_folders.py \
+        training/tests/test_positions.py "$@"
+done
+
+echo "serving"
+"$serving" -m pytest -q -n "$workers" --dist loadfile serving/tests --ignore serving/tests/test_transformers_serve.py \
+    --ignore serving/tests/test_modes.py "$@"
+"$environments/transformers-serve/bin/python" -m pytest -q serving/tests/test_transformers_serve.py "$@"
 
 echo "the Space"
 "$environments/space/bin/python" -m pytest -q -n "$workers" --dist loadfile space/tests "$@"
