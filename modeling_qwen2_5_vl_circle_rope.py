@@ -708,7 +708,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         return not torch.compiler.is_compiling() and not _WARNED and "circle" in self.config.geometries
 
     def _warn_of_grid(self, input_ids, position_ids):
-        """Warn, once, of ready-made positions that put pictures on M-RoPE's grid under layers that should see a ring."""
+        """Warn, once, of ready-made positions that put pictures on M-RoPE's grid where layers should see a ring."""
         if input_ids is None or input_ids.shape != position_ids.shape[1:]:
             return
         ids, rows = _to_host(input_ids, position_ids[-3:])

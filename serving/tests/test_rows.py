@@ -4,7 +4,7 @@ import gc
 
 import pytest
 import torch
-from circle_rope_vllm.circle_rope_imp import CircleGeometry, MRopeGeometry, VisionBlock, sequence_index
+from circle_rope_vllm.circle_rope_imp import CircleGeometry, MRopeGeometry, VisionBlock, continue_sequences, sequence_index
 
 from circle_rope_vllm.rows import DeltaTable, encode, places_for, rows_for
 
@@ -35,7 +35,7 @@ def decoded(table, place, slots, dtype=torch.int64):
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
 def test_decoding_goes_on_exactly_where_the_prompt_ends(dtype):
     prompt = LONG - 500
-    positions, [marks] = sequence_index(long_sequence(), None, (1, LONG), GEOMETRIES)
+    positions, [marks] = continue_sequences(long_sequence(), None, (1, LONG), GEOMETRIES)
     table = DeltaTable(2, LONG)
     others = [table.take((float(-number), number / 3)) for number in range(places_for(LONG) - 1)]
     place = table.take(tuple(index - marks[-1].slot for index in marks[-1].text))
