@@ -416,6 +416,8 @@ def _keep(cache, continuation):
     if not isinstance(cache, ContinuedCache):
         cache.__class__ = _continued(type(cache))
     cache.continuation = continuation
+    if hasattr(cache, "has_unknown_positions"):
+        del cache.has_unknown_positions
 
 
 def _batch_of(cache):
@@ -637,6 +639,11 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         """
         if past_length == 0:
             return None
+        if getattr(cache, "has_unknown_positions", False):
+            raise ValueError(
+                "the cache was filled by a compiled call that was given position_ids, which it cannot look at: "
+                "pass position_ids for the tokens behind them as well."
+            )
         continuation = cache.continuation if isinstance(cache, ContinuedCache) else None
         held = len(continuation.samples) if continuation is not None else _batch_of(cache)
         if held not in (None, batch):
@@ -722,16 +729,20 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
                 stacklevel=3,
             )
 
-    def _give(self, cache, slot, rows, attention_mask):
-        """Let a cache know of tokens whose positions were passed in."""
-        if isinstance(cache, ContinuedCache):
-            continuation = cache.continuation
-        else:
-            continuation = Continuation.of_text(rows.shape[1], len(self.geometries))
-        length = rows.shape[-1]
-        real = attention_mask[:, -length:] if length > 1 and _is_mask_of_tokens(attention_mask) else None
-        continuation.give(slot, rows, real, all(geometry.ends_at_its_largest for geometry in self.geometries))
-        _keep(cache, continuation)
+    @torch.compiler.disable
+    def _remember(self, cache, continuation, given, slot, attention_mask, batch):
+        """Let a cache know where it goes on: as `continuation` says, or behind positions that were given."""
+        if given is not None:
+            continuation = cache.continuation if isinstance(cache, ContinuedCache) else None
+            if continuation is None:
+                continuation = Continuation.of_text(batch, len(self.geometries))
+            length = given.shape[-1]
+            real = attention_mask[:, -length:] if length > 1 and _is_mask_of_tokens(attention_mask) else None
+            continuation.give(slot, given, real, all(geometry.ends_at_its_largest for geometry in self.geometries))
+        if continuation is not None:
+            _keep(cache, continuation)
+        elif isinstance(cache, ContinuedCache):  # it was emptied, and holds text now
+            _keep(cache, Continuation.of_text(batch, len(self.geometries)))
 
     @functools.wraps(upstream.Qwen2_5_VLModel.forward)
     def forward(self, *args, **kwargs):
@@ -739,27 +750,27 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         kwargs = _by_name(MODEL_ARGUMENTS, args, kwargs)
         continuation = kwargs.pop("continuation", None)  # given by our `generate`, with the positions that it made
         cache, position_ids = find_cache(kwargs), kwargs.get("position_ids")
-        given = None
+        if position_ids is not None and torch.compiler.is_compiling():
+            # One graph takes positions and cannot look at them: a cache is left as it is, but for a word.
+            split_position_rows(position_ids, len(self.geometries))
+            outputs = super().forward(**kwargs)
+            if continuation is None and position_ids.shape[-1] > 1:
+                cache = find_cache(outputs) if cache is None else cache
+                if cache is not None:
+                    cache.has_unknown_positions = True
+            return outputs
+        given = slot = None
         if position_ids is None:
             kwargs["position_ids"], continuation = self._make_positions(kwargs, cache)
         elif continuation is None:
             _, given = split_position_rows(position_ids, len(self.geometries))
+            slot = _slot_of(cache, kwargs)
             if self._warns_of_grids and _are_stock_positions(position_ids):
                 self._warn_of_grid(kwargs.get("input_ids"), position_ids)
-        if torch.compiler.is_compiling():  # a compiled call leaves a cache as it is
-            return super().forward(**kwargs)
-        slot = _slot_of(cache, kwargs) if given is not None else None
         outputs = super().forward(**kwargs)
-        if cache is None:
-            cache = find_cache(outputs)
-        if cache is None:
-            return outputs
-        if given is not None:
-            self._give(cache, slot, given, kwargs.get("attention_mask"))
-        elif continuation is not None:
-            _keep(cache, continuation)
-        elif isinstance(cache, ContinuedCache):  # it was emptied, and holds text now
-            _keep(cache, Continuation.of_text(outputs[0].shape[0], len(self.geometries)))
+        cache = find_cache(outputs) if cache is None else cache
+        if cache is not None:
+            self._remember(cache, continuation, given, slot, kwargs.get("attention_mask"), outputs[0].shape[0])
         return outputs
 
 

@@ -89,6 +89,32 @@ def test_decoding_over_a_static_cache_compiles_once(model):
 
 
 @torch.no_grad()
+def test_a_compiled_model_that_makes_its_own_positions_goes_on_behind_them(model):
+    compiled = torch.compile(model, backend="eager")
+    inputs, logits = one_image(), []
+    words = torch.tensor([text(2)])
+    for call in (model, compiled):
+        output = call(**inputs, use_cache=True)
+        later = [call(input_ids=words[:, :1], past_key_values=output.past_key_values, use_cache=True)]
+        later.append(call(input_ids=words[:, 1:], past_key_values=later[0].past_key_values, use_cache=True))
+        logits.append(torch.cat([output.logits, *(one.logits for one in later)], 1))
+    torch.testing.assert_close(logits[1], logits[0], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_cache_that_one_graph_filled_is_not_guessed_from(model):
+    inputs, _ = prompt(model, 6)
+    length = inputs["inputs_embeds"].shape[1]
+    cache = StaticCache(config=model.config.get_text_config(), max_cache_len=CACHE_LENGTH)
+    step(torch.compile(model, fullgraph=True, backend="eager"), 0, length, cache, **inputs)
+    with pytest.raises(ValueError, match="a compiled call that was given position_ids"):
+        step(model, length, 1, cache, input_ids=torch.tensor([[7]]))
+    cache.reset()
+    step(model, 0, length, cache, **inputs)
+    step(model, length, 1, cache, input_ids=torch.tensor([[7]]))
+
+
+@torch.no_grad()
 def test_the_compiled_backend_gives_the_eager_results(model):
     inputs, rope_deltas = prompt(model, 6)
     expected, _ = decode(model, model, inputs, rope_deltas)

@@ -4,7 +4,13 @@ import gc
 
 import pytest
 import torch
-from circle_rope_vllm.circle_rope_imp import CircleGeometry, MRopeGeometry, VisionBlock, continue_sequences, sequence_index
+from circle_rope_vllm.circle_rope_imp import (
+    CircleGeometry,
+    MRopeGeometry,
+    VisionBlock,
+    continue_sequences,
+    sequence_index,
+)
 
 from circle_rope_vllm.rows import DeltaTable, encode, places_for, rows_for
 
