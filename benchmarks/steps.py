@@ -8,7 +8,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from measure import Spread, interleave, ratio
 from report import milliseconds, percent
-from workloads import DEPTH, find_cache, for_stock, models, picture_inputs
+from workloads import DEPTH, cache_behind, for_stock, models, picture_inputs
 
 # Newer releases have another name for it.
 NAME_OF_THE_CACHE = (
@@ -33,8 +33,7 @@ def decode(model, cache, inputs):
 
 def decode_call(model, inputs):
     """The call of `decode` on the cache of a prefill and one token, whose positions the model finds by itself."""
-    with torch.no_grad():
-        cache = find_cache(model(**inputs, use_cache=True, logits_to_keep=1))
+    cache = cache_behind(model, inputs)
     device, length = inputs["input_ids"].device, cache.get_seq_length()
     step = {
         "input_ids": torch.full((1, 1), 100, device=device),

@@ -222,7 +222,7 @@ def _check_dtypes(tensors, config, directory):
     for said in (part.get(key) for part in parts for key in ("dtype", "torch_dtype")):
         if said is not None and (not isinstance(said, str) or DTYPES.get(said) != usual):
             raise ConversionError(
-                f"{directory} holds {usual} tensors, but its config.json says {said!r} and not one of "
+                f"{directory} holds {usual} tensors, but its config.json says {said} and not one of "
                 f"{', '.join(DTYPES)} that fits: correct one of them."
             )
 
