@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT))
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2  # noqa: E402
 from modeling_qwen2_5_vl_circle_rope import (  # noqa: E402
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
+    find_cache,
 )
 
 BLOCKS = {"circle": {"AGE_mode": None}, "AGE": {"AGE_mode": "strategy_4"}}
