@@ -368,7 +368,8 @@ def _slot_of(cache, kwargs):
         return 0
     cache_position = kwargs.get("cache_position")
     # Older releases pass it, and cannot tell the length of a static cache without it.
-    slot = cache.get_seq_length() if cache_position is None else cache_position[0]
+    known = cache_position is not None and len(cache_position) > 0
+    slot = cache_position[0] if known else cache.get_seq_length()
     return slot.clone() if torch.is_tensor(slot) else slot
 
 
@@ -418,6 +419,19 @@ def _keep(cache, continuation):
     cache.continuation = continuation
     if hasattr(cache, "has_unknown_positions"):
         del cache.has_unknown_positions
+
+
+# The positions that `generate` has made for its next step, and where it goes on behind them. It is a variable of the
+# running call, for several threads may generate at once.
+_ANNOUNCED: ContextVar[tuple[torch.Tensor, Continuation] | None] = ContextVar("_ANNOUNCED", default=None)
+
+
+def _announce(position_ids, cache, continuation):
+    """Positions of a step of `generate` on their way to `forward`, which may be compiled, or make the cache itself."""
+    if cache is not None:
+        _keep(cache, continuation)
+    _ANNOUNCED.set((position_ids, continuation))
+    return position_ids
 
 
 def _batch_of(cache):
@@ -748,21 +762,21 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
     def forward(self, *args, **kwargs):
         """Upstream's forward; `position_ids` may have the rows that `split_position_rows` lists."""
         kwargs = _by_name(MODEL_ARGUMENTS, args, kwargs)
-        continuation = kwargs.pop("continuation", None)  # given by our `generate`, with the positions that it made
         cache, position_ids = find_cache(kwargs), kwargs.get("position_ids")
         if position_ids is not None and torch.compiler.is_compiling():
             # One graph takes positions and cannot look at them: a cache is left as it is, but for a word.
             split_position_rows(position_ids, len(self.geometries))
             outputs = super().forward(**kwargs)
-            if continuation is None and position_ids.shape[-1] > 1:
-                cache = find_cache(outputs) if cache is None else cache
-                if cache is not None:
-                    cache.has_unknown_positions = True
+            cache = find_cache(outputs) if cache is None else cache
+            if position_ids.shape[-1] > 1 and cache is not None and not isinstance(cache, ContinuedCache):
+                cache.has_unknown_positions = True
             return outputs
-        given = slot = None
+        continuation = given = slot = None
         if position_ids is None:
             kwargs["position_ids"], continuation = self._make_positions(kwargs, cache)
-        elif continuation is None:
+        elif (announced := _ANNOUNCED.get()) is not None and announced[0] is position_ids:
+            continuation = announced[1]
+        else:
             _, given = split_position_rows(position_ids, len(self.geometries))
             slot = _slot_of(cache, kwargs)
             if self._warns_of_grids and _are_stock_positions(position_ids):
@@ -857,11 +871,12 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
     @functools.wraps(GenerationMixin.generate)
     def generate(self, *args, **kwargs):
         kwargs = _whole_prefill(_by_name(GENERATE_ARGUMENTS, args, kwargs), self.generation_config)
-        token = _PROMPT.set(None)
+        prompt, announced = _PROMPT.set(None), _ANNOUNCED.set(None)
         try:
             return super().generate(**kwargs)
         finally:
-            _PROMPT.reset(token)
+            _PROMPT.reset(prompt)
+            _ANNOUNCED.reset(announced)
 
     def generate_batch(self, inputs, *args, **kwargs):
         """Upstream's continuous batching, which is for text.
@@ -987,14 +1002,15 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         if isinstance(cache, ContinuedCache) and slot >= prompt.end:
             continuation = cache.continuation
         positions = prompt.position_ids(slot, length, continuation)
-        model_inputs["position_ids"] = torch.cat([text_row.to(positions), positions])
-        model_inputs["continuation"] = continuation
+        position_ids = torch.cat([text_row.to(positions), positions])
+        model_inputs["position_ids"] = _announce(position_ids, cache, continuation)
         return model_inputs
 
     def _with_positions_of_step(self, cache, kwargs):
         """Upstream's inputs of a step, with the positions of its tokens, on releases that make them step by step."""
         past_length = int(_slot_of(cache, kwargs))
         tokens = kwargs["input_ids"]
+        known = self.model.continuation_of(cache, tokens.shape[0], past_length)
         # Any 2-D row keeps upstream from making positions of its own, and becomes the text row.
         kwargs["position_ids"] = _text_row(tokens, kwargs.get("attention_mask"))
         model_inputs = super().prepare_inputs_for_generation(**kwargs)
@@ -1003,19 +1019,17 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         if new.ndim == 3:
             tokens = kwargs["inputs_embeds"]
         length = new.shape[1]
-        known = self.model.continuation_of(cache, new.shape[0], past_length)
         if past_length > 0 and length == 1 and (known is None or known.end <= past_length):
             if known is None:
                 known = Continuation.of_text(new.shape[0], len(self.model.geometries), past_length)
             positions = known.text_position_ids(past_length, 1, new.device)
-            model_inputs["continuation"] = known
         else:
             prompt, uncached = self._prompt_of(tokens, length, past_length, cache, kwargs)
-            positions, model_inputs["continuation"] = prompt.positions, prompt.continuation
+            positions, known = prompt.positions, prompt.continuation
             if past_length > 0 and new.ndim == 2:
                 model_inputs.update(uncached)
         text_row = model_inputs["position_ids"][None]
-        model_inputs["position_ids"] = torch.cat([text_row.to(positions), positions])
+        model_inputs["position_ids"] = _announce(torch.cat([text_row.to(positions), positions]), cache, known)
         return model_inputs
 
 

@@ -231,7 +231,8 @@ def test_an_assistant_changes_no_answer(stock, model, assistant, prompt):
         assistant, lambda: make_model(stock, blocks[assistant])
     )()
     inputs = prompt()
-    options = {**GREEDY, "max_new_tokens": 8, "min_new_tokens": 8}
+    # Releases of 4 take no least length beside an assistant.
+    options = {**GREEDY, "max_new_tokens": 8, "suppress_tokens": [*GREEDY["suppress_tokens"], 2]}
     given = model.generate(**inputs, **options, assistant_model=helper).sequences
     assert torch.equal(given, model.generate(**inputs, **options).sequences)
 
