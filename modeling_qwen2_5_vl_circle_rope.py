@@ -685,8 +685,8 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             continuation: where the cached samples go on; None for text.
 
         Returns:
-            float32 `(3 * geometries, batch, seq)`, or None where every index is its slot; and where the samples go on
-            behind the new tokens, None likewise.
+            float32 `(3 * geometries, batch, seq)`, or None at the start of a text, where every index is its slot; and
+            where the samples go on behind the new tokens, None likewise.
         """
         length = input_ids.shape[1]
         if _has_grids(vision) and (past_length == 0 or self.has_placeholders(input_ids)):
@@ -696,14 +696,19 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         real = _real_tokens(attention_mask, length) if length > 1 else None
         if real is not None:
             if past_length == 0:
-                # As upstream, text begins at its slot, behind the pads in front of it; other pads count nothing.
-                first = real.int().argmax(1).double().tolist()
-                continuation = Continuation.from_index(first, len(self.geometries))
+                # As upstream: in newer releases text begins at its slot, behind the pads in front of it, in older ones
+                # at 0. Other pads count nothing.
+                first = real.int().argmax(1).double()
+                if not hasattr(upstream.Qwen2_5_VLModel, "compute_3d_position_ids"):
+                    first.zero_()
+                continuation = Continuation.from_index(first.tolist(), len(self.geometries))
             ids = torch.zeros_like(input_ids, dtype=torch.long)
             return self._index(ids, (None, None, None), attention_mask, past_length, continuation)
-        if continuation is None:
+        if continuation is None and past_length == 0:
             return None, None
-        if continuation.end > past_length:
+        if continuation is None:
+            continuation = Continuation.of_text(len(input_ids), len(self.geometries), past_length)
+        elif continuation.end > past_length:
             continuation = continuation.until(past_length)
         return continuation.text_position_ids(past_length, length, input_ids.device), continuation
 
