@@ -34,11 +34,7 @@ def decode(model, cache, inputs):
 def decode_call(model, inputs):
     """The call of `decode` on the cache of a prefill and one token, whose positions the model finds by itself."""
     cache = cache_behind(model, inputs)
-    device, length = inputs["input_ids"].device, cache.get_seq_length()
-    step = {
-        "input_ids": torch.full((1, 1), 100, device=device),
-        "attention_mask": torch.ones(1, length + 1, dtype=torch.long, device=device),
-    }
+    step = {"input_ids": torch.full((1, 1), 100, device=inputs["input_ids"].device)}
     return partial(decode, model, cache, step)
 
 
