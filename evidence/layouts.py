@@ -15,7 +15,7 @@ from circle_rope_imp import (
     per_token_distance,
     sequence_index,
 )
-from configuration_qwen2_5_vl_circle_rope import STRATEGIES, age_schedule
+from configuration_qwen2_5_vl_circle_rope import STRATEGIES, age_schedule, plain_rope
 
 # What the other files here take from the model's own modules, by way of this one, which knows where they are.
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "age_schedule",
     "per_token_distance",
     "place",
+    "plain_rope",
     "sequence_index",
 ]
 

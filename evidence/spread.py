@@ -23,6 +23,7 @@ from transformers import Qwen2_5_VLTextConfig
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 from grids import check_tokens
+from layouts import plain_rope
 
 SECTIONS = ("t", "h", "w")
 
@@ -42,7 +43,8 @@ class Rope:
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.theta = float(parameters.get("rope_theta") or config.rope_theta)
         self.mrope_section = list(parameters["mrope_section"])
-        self._embedding = upstream.Qwen2_5_VLRotaryEmbedding(config)
+        with plain_rope(config):
+            self._embedding = upstream.Qwen2_5_VLRotaryEmbedding(config)
 
     @classmethod
     def of(cls, head_dim: int = 128, theta: float = 1e6, mrope_section: tuple[int, int, int] = (16, 24, 24)):
