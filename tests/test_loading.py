@@ -238,7 +238,7 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused(base_dir, tmp_path):
     convert(base_dir, tmp_path / "converted", BLOCK)
     name = "model.language_model.layers.1.self_attn.q_proj.weight"
     directory = write_layout(tmp_path / "converted", tmp_path / "lacking", lambda key: "x" if key == name else key)
-    with pytest.raises(ValueError, match=f"the model's no value .{name} is one"):
+    with pytest.raises(ValueError, match=f"it lacks 1 tensors of the model's .{name} is one"):
         load_whole(AutoModelForVision, directory, trust_remote_code=True)
 
 
