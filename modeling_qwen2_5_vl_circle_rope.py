@@ -197,9 +197,9 @@ def _refuse_misnamed(model, info):
     if lost or (empty and not is_bare):
         raise ValueError(
             f"{model.name_or_path or 'the checkpoint'} does not fit {type(model).__name__} by its tensors' names: "
-            f"{len(lost)} of its tensors have no place{f' ({lost[0]} is one)' if lost else ''}, and it lacks {len(empty)} "
-            f"tensors of the model's{f' ({empty[0]} is one)' if empty else ''}; give a complete Qwen2.5-VL checkpoint, "
-            "or its renamings as key_mapping."
+            f"{len(lost)} of its tensors have no place{f' ({lost[0]} is one)' if lost else ''}, and it lacks "
+            f"{len(empty)} tensors of the model's{f' ({empty[0]} is one)' if empty else ''}; give a complete "
+            "Qwen2.5-VL checkpoint, or its renamings as key_mapping."
         )
 
 
