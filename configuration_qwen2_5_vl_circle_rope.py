@@ -207,6 +207,12 @@ def read_rope(config_dict: dict) -> dict:
     return rope
 
 
+def _rope_of_whole(text, outer):
+    """The rope of a text config, or of the whole around it: some releases wrote it twice, some tools there alone."""
+    rope = read_rope(text)
+    return rope if "rope_type" in rope else {**read_rope(outer), **rope}
+
+
 def _rope_of_release(rope):
     """The same as the keys of a text config that the running release reads."""
     if HAS_ROPE_PARAMETERS or not rope:
@@ -224,9 +230,7 @@ def _with_rope_of_release(config_dict):
     if text is None:
         return {**rest, **_rope_of_release(read_rope(outer))}
     if isinstance(text, dict):
-        rope = read_rope(text)
-        if "rope_type" not in rope:  # some releases wrote it twice, and some tools write it here alone
-            rope = {**read_rope(outer), **rope}
+        rope = _rope_of_whole(text, outer)
         text = {key: value for key, value in text.items() if key not in ROPE_KEYS}
         rest["text_config"] = {**text, **_rope_of_release(rope)}
     return rest
@@ -271,9 +275,7 @@ def mark(config_dict: dict) -> dict:
     """
     config_dict = copy.deepcopy(config_dict)
     text = config_dict["text_config"] if isinstance(config_dict.get("text_config"), dict) else config_dict
-    rope = read_rope(text)
-    if "rope_type" not in rope:
-        rope = {**read_rope(config_dict), **rope}
+    rope = _rope_of_whole(text, config_dict)
     for key in ROPE_KEYS:
         config_dict.pop(key, None)
         text.pop(key, None)

@@ -97,6 +97,9 @@ def _check_upstream():
 
 _check_upstream()
 
+# Asked at every step of generate, so looked up once.
+KEEPS_POSITIONS_UP_FRONT = _is_there(*POSITIONS_UP_FRONT)
+
 
 def _names_of_arguments(function):
     return tuple(inspect.signature(function).parameters)[1:]
@@ -485,6 +488,10 @@ def _seconds_of(videos, second_per_grid_ts):
     return seconds.tolist()
 
 
+def _vision_of(arguments):
+    return tuple(arguments.get(key) for key in VISION_ARGUMENTS)
+
+
 def _has_grids(vision):
     return vision[0] is not None or vision[1] is not None
 
@@ -719,7 +726,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             if kwargs.get(grid_thw) is None and kwargs.get(pixels) is not None:
                 raise ValueError(f"{pixels} was given without {grid_thw}: pass both, as the processor returns them.")
         past_length = int(_slot_of(cache, kwargs))
-        vision = tuple(kwargs.get(key) for key in VISION_ARGUMENTS)
+        vision = _vision_of(kwargs)
         tokens = kwargs.get("input_ids")
         if tokens is None:
             embeds = kwargs["inputs_embeds"]
@@ -987,7 +994,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
     def prepare_inputs_for_generation(self, *args, **kwargs):
         kwargs = _by_name(PREPARE_ARGUMENTS, args, kwargs)
         cache = find_cache(kwargs)
-        if _is_there(*POSITIONS_UP_FRONT):
+        if KEEPS_POSITIONS_UP_FRONT:
             return self._with_positions_up_front(cache, kwargs)
         return self._with_positions_of_step(cache, kwargs)
 
@@ -1036,10 +1043,6 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         text_row = model_inputs["position_ids"][None]
         model_inputs["position_ids"] = _announce(torch.cat([text_row.to(positions), positions]), cache, known)
         return model_inputs
-
-
-def _vision_of(arguments):
-    return tuple(arguments.get(key) for key in VISION_ARGUMENTS)
 
 
 def _whole_prefill(kwargs, default):
