@@ -106,7 +106,7 @@ def top(**values):
     "change, words",
     [
         (top(torch_dtype="torch.float32", dtype=None), "'torch.float32'"),
-        (top(dtype="bfloat16"), "holds F32 tensors, but its config.json says 'bfloat16'"),
+        (top(dtype="bfloat16"), "holds F32 tensors, but its config.json says bfloat16"),
         (rope(rope_type="nosuch", mrope_section=[2, 3, 3]), "nosuch"),
         (rope(rope_type="default", mrope_section=[2, 3, 4]), r"mrope_section \[2, 3, 4\], but .* head_dim / 2 = 8"),
         (rope(rope_type="default", mrope_section=[8]), r"mrope_section \[8\]"),
