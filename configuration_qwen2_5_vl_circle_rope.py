@@ -519,6 +519,7 @@ def make_card(
     language: list[str] | str | None = None,
     code: str = "this repo",
     commit: str = "COMMIT",
+    is_adapter: bool = False,
 ) -> str:
     """The whole text of the card of a converted or fine-tuned checkpoint.
 
@@ -533,6 +534,7 @@ def make_card(
         is_tuned: whether training may have changed the base's weights.
         language: of the base.
         code, commit: the repository that the code is in, in words, and the commit to pin.
+        is_adapter: whether what is published is an adapter of the base.
     """
     origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a Qwen2.5-VL checkpoint"
     text = CARD.substitute(
@@ -550,9 +552,9 @@ def make_card(
     data = {
         "pipeline_tag": "image-text-to-text",
         "language": language,
-        "base_model_relation": "finetune",
+        "base_model_relation": "adapter" if is_adapter else "finetune",
         **own.data.to_dict(),
-        "library_name": "transformers",
+        "library_name": "peft" if is_adapter else "transformers",
         **licence,
         "base_model": base_model,
     }
@@ -578,9 +580,15 @@ def complete_card(path: Path, repo: str, config) -> None:
     if base is None and not source.parent.exists() and config.name_or_path.count("/") == 1:
         base = config.name_or_path
     licence = {key: said[key] for key in ("license", "license_name", "license_link") if said.get(key)}
-    block, schedule = config.circle_rope, config.schedule
     text = make_card(
-        own, block, schedule, repo, base, licence or {"license": "unknown"}, language=said.get("language")
+        own,
+        config.circle_rope,
+        config.schedule,
+        repo,
+        base,
+        licence or {"license": "unknown"},
+        language=said.get("language"),
+        is_adapter=path.with_name("adapter_config.json").is_file(),
     )
     path.write_text(text, encoding="utf-8")
 

@@ -105,7 +105,8 @@ echo "fine-tuning"
     --ignore training/tests/test_sft.py "$@"
 for environment in trl trl-4.57.6; do
     "$environments/$environment/bin/python" -m pytest -q -n "$workers" --dist loadfile training/tests/test_sft.py \
-        training/tests/test_trl_reference.py training/tests/test_quantised.py training/tests/test_folders.py "$@"
+        training/tests/test_trl_reference.py training/tests/test_card.py training/tests/test_quantised.py \
+        training/tests/test_folders.py "$@"
 done
 
 echo "serving"
