@@ -1,7 +1,7 @@
 """Tables and figures of the study, made from its records alone.
 
-Every number over seeds is a mean with its 95 % interval (Student's t over seeds); nothing is left out. On boards of other
-sizes than those trained on, the words of "Where is" mean other places than in training: no answer to it is counted there.
+Every number over seeds is a mean with its 95 % interval (Student's t over seeds); nothing is left out. On boards of
+other sizes than those trained on, the words of "Where is" mean other places than in training: it is not counted there.
 """
 
 from pathlib import Path
