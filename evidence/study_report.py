@@ -47,10 +47,7 @@ def tables(records: dict[str, dict], scales: dict) -> dict[str, str]:
         arms = {arm: _of(records, scales, scale, arm) for arm in what.arms}
         found[f"{scale} tests"] = _table(
             ["arm", *TESTS],
-            [
-                [arm, *(_spread([_exact(run, test) for run in runs]) for test in TESTS)]
-                for arm, runs in arms.items()
-            ],
+            [[arm, *(_spread([_exact(run, test) for run in runs]) for test in TESTS)] for arm, runs in arms.items()],
         )
         found[f"{scale} kinds"] = _table(
             [
