@@ -1,7 +1,7 @@
 """A Python that has imported torch already: scripts run in forks of one process, since importing takes longest.
 
-`executable()` is a command like `sys.executable`, for `FILE ARGUMENT...` and `-c CODE ARGUMENT...`. What it starts sees
-the command's own environment, folder and standard streams, and uses it for its own subprocesses. transformers and
+`executable()` is a command like `sys.executable`, for `FILE ARGUMENT...` and `-c CODE ARGUMENT...`. What it starts
+sees the command's own environment, folder and standard streams, and uses it for its own subprocesses. transformers and
 huggingface_hub, which read the environment when they are imported, are imported by each anew. A signal reaches the
 command alone: what is to be killed, or limited, needs `sys.executable`.
 """
