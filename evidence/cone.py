@@ -1,4 +1,4 @@
-"""The README's picture: the same picture between two texts under M-RoPE and under Circle-RoPE, and along the text axis."""
+"""The README's picture: one picture between two texts under M-RoPE and under Circle-RoPE, and along the text axis."""
 
 import matplotlib.pyplot as plt
 import torch
