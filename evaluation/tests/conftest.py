@@ -20,6 +20,7 @@ for folder in (ROOT, ROOT / "shapes", ROOT / "evaluation"):
 
 import pytest  # noqa: E402
 
+QUESTIONS = 24
 PIXELS = ("--min-pixels", 12544, "--max-pixels", 12544)  # the pictures that `tiny` was trained on
 
 
@@ -65,10 +66,7 @@ def stock_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def expected():
-    """The questions and answers of the local task, and which of them `tiny` answers rightly under M-RoPE.
-
-    Asked through this repo's own evaluation, without a harness: its accuracy, 0 to 1, by the name of the geometry.
-    """
+    """How `tiny` does on the local task without a harness: its accuracy, 0 to 1, as it is and under stock's M-RoPE."""
     import shapes_task
     from evaluate import ask, load
 
@@ -80,6 +78,3 @@ def expected():
         given = ask(model, processor, pictures, questions)
         accuracy[name] = sum(said.strip() == answer for said, answer in zip(given, answers)) / QUESTIONS
     return accuracy
-
-
-QUESTIONS = 24
