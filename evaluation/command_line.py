@@ -68,7 +68,8 @@ def check_options(given: argparse.Namespace, tasks: list[str], has_judge: bool) 
     Raises:
         EvaluationError: an output folder with something in it, a number out of range, a judge that is missing.
     """
-    if given.output_dir.exists() and (not given.output_dir.is_dir() or any(given.output_dir.iterdir())):
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes
+    if is_first and given.output_dir.exists() and (not given.output_dir.is_dir() or any(given.output_dir.iterdir())):
         raise EvaluationError(f"--output-dir {given.output_dir} is not an empty folder: give a new one.")
     for option in ("limit", "min_pixels", "max_pixels"):
         value = getattr(given, option)

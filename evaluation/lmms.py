@@ -91,14 +91,14 @@ def _recording(calculate, found):
     """The harness's method, which keeps besides what every single question would score."""
 
     def calculate_and_keep(self, *args, **kwargs):
-        items = {metric: copy.deepcopy(items) for (metric, _), items in self.sample_metrics.items()}
+        kept = copy.deepcopy(dict(self.sample_metrics))  # some aggregations change what they are given
         calculate(self, *args, **kwargs)
-        for metric, aggregate in self.task.aggregation().items():
-            scores = [value for key, value in self.agg_metrics.items() if key.split(",")[0] == metric]
-            if scores and isinstance(scores[0], (int, float)) and metric in items:
+        metrics = found.setdefault(self.task_name, {})
+        for (metric, extraction), items in kept.items():
+            score, aggregate = self.agg_metrics.get(f"{metric},{extraction}"), self.task.aggregation().get(metric)
+            if metric not in metrics and isinstance(score, (int, float)):
                 with contextlib.redirect_stdout(io.StringIO()):
-                    questions = [_score_alone(item, aggregate, self.task) for item in items[metric]]
-                found.setdefault(self.task_name, {})[metric] = (float(scores[0]), questions)
+                    metrics[metric] = float(score), [_score_alone(item, aggregate, self.task) for item in items]
 
     return calculate_and_keep
 
@@ -118,15 +118,16 @@ def _task_result(name, logged, found):
     # MMStar names its categories before the average.
     metric = "average" if "average" in metrics else next(iter(metrics))
     score, questions = metrics[metric]
-    if len(questions) != len(logged) or not all(map(math.isfinite, questions)):
-        raise EvaluationError(f"lmms-eval scored {len(questions)} of the {len(logged)} questions of {name}.")
-    score = result_file.percent(score, [question / max(1, *questions) for question in questions])
-    unit = 100 if max(questions) > 1 else 1
+    asked = {sample["doc_id"]: sample["doc_hash"] for sample in logged}  # once, whatever the number of extractions
+    if len(questions) != len(asked) or not all(map(math.isfinite, questions)):
+        raise EvaluationError(f"lmms-eval scored {len(questions)} of the {len(asked)} questions of {name}.")
+    unit = 100 if max(questions) > 1 else 1  # MathVista speaks in percent
+    score = result_file.percent(score, [question / unit for question in questions])
     return result_file.TaskResult(
         metric,
         score,
-        {str(sample["doc_id"]): question / unit for sample, question in zip(logged, questions)},
-        result_file.digest([f"{sample['doc_id']} {sample['doc_hash']}" for sample in logged]),
+        {str(number): question / unit for number, question in zip(asked, questions)},
+        result_file.digest([f"{number} {content}" for number, content in asked.items()]),
     )
 
 

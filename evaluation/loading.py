@@ -36,6 +36,11 @@ class Checkpoint:
     schedule: tuple[str, ...]
     block: dict | None
 
+    @property
+    def label(self) -> str:
+        """Its last name: of the folder, or of the repository on the Hub."""
+        return Path(self.name).resolve().name if Path(self.name).is_dir() else self.name.split("/")[-1]
+
     def describe(self) -> str:
         """The two lines that a run begins with."""
         return (

@@ -39,7 +39,7 @@ def main() -> None:
     entry = harness.supported_VLM[MODEL]
     limits = {"min_pixels": given.min_pixels, "max_pixels": given.max_pixels}
     keywords = entry.keywords | {key: value for key, value in limits.items() if value is not None}
-    name = checkpoint.directory.resolve().name
+    name = checkpoint.label
     harness.supported_VLM[name] = functools.partial(_load, checkpoint, **keywords)
 
     if not has_judge and "--judge" not in rest:

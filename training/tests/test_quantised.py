@@ -111,6 +111,7 @@ def test_it_is_published_with_its_code(kind, tmp_path):
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["auto_map"]["AutoModelForImageTextToText"] and config["quantization_config"]
     assert (tmp_path / "out" / "modeling_qwen2_5_vl_circle_rope.py").is_file()
+    assert f"pillow {kind.split()[0]}\n" in (tmp_path / "out" / "README.md").read_text()
     published = load(tmp_path / "out")
     assert quantised_modules(published) == quantised_modules(model)
     text = {"input_ids": torch.tensor([[40, 41, 42, 43, 44, 45]])}
