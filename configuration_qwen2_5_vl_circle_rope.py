@@ -523,6 +523,7 @@ def make_card(
     code: str = "this repo",
     commit: str = "COMMIT",
     quantization: dict | None = None,
+    is_adapter: bool = False,
 ) -> str:
     """The whole text of the card of a converted or fine-tuned checkpoint.
 
@@ -538,6 +539,7 @@ def make_card(
         language: of the base.
         code, commit: the repository that the code is in, in words, and the commit to pin.
         quantization: the `quantization_config`, where the weights are quantised; its package is needed for loading.
+        is_adapter: whether what is published is an adapter of the base.
     """
     origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a Qwen2.5-VL checkpoint"
     text = CARD.substitute(
@@ -556,9 +558,9 @@ def make_card(
     data = {
         "pipeline_tag": "image-text-to-text",
         "language": language,
-        "base_model_relation": "finetune",
+        "base_model_relation": "adapter" if is_adapter else "finetune",
         **own.data.to_dict(),
-        "library_name": "transformers",
+        "library_name": "peft" if is_adapter else "transformers",
         **licence,
         "base_model": base_model,
     }
@@ -593,6 +595,7 @@ def complete_card(path: Path, repo: str, config) -> None:
         licence or {"license": "unknown"},
         language=said.get("language"),
         quantization=config.to_dict().get("quantization_config"),
+        is_adapter=path.with_name("adapter_config.json").is_file(),
     )
     path.write_text(text, encoding="utf-8")
 

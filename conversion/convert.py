@@ -47,7 +47,9 @@ def has_block(config: dict) -> bool:
 
 def is_saved_by_stock(config: dict) -> bool:
     """Whether it is stock's class that saved it, which keeps a block, or our whole config, without applying it."""
-    architectures = config.get("architectures")
+    text_config = config.get("text_config")
+    # transformers 4.57 writes the class into the text config.
+    architectures = config.get("architectures") or isinstance(text_config, dict) and text_config.get("architectures")
     is_named = bool(architectures) or config.get("model_type") == MODEL_TYPES[0]
     return has_block(config) and is_named and not re.search("CircleRoPE|_AGE_", str(architectures))
 

@@ -1,16 +1,21 @@
 """Tables and figures of the study, made from its records alone.
 
-Every number over seeds is a mean with the lowest and the highest seed behind it; nothing is left out.
+Every number over seeds is a mean with its 95 % interval (Student's t over seeds); nothing is left out. On boards of
+other sizes than those trained on, the words of "Where is" mean other places than in training: it is not counted there.
 """
 
 from pathlib import Path
 from statistics import mean
 
 import matplotlib.pyplot as plt
+from scipy import stats
 
 from arms import LAYERS, TESTS, make_runs
 
-PLACES, CONTENTS, COUNTS = ("Where is", "Which is"), ("What colour", "What shape"), ("How many",)
+UNDEFINED_ELSEWHERE = "Where is"
+WHERE, WHICH = (UNDEFINED_ELSEWHERE,), ("Which is",)
+CONTENTS, COUNTS = ("What colour", "What shape"), ("How many",)
+TRAINED_BOARDS = ("as trained", "more things")
 # The arms that have a ring of another shape in every layer.
 RINGS = ("dff_0.1", "circle_r1", "circle_r3", "arc_60")
 COLOURS = {
@@ -42,15 +47,13 @@ def tables(records: dict[str, dict], scales: dict) -> dict[str, str]:
         arms = {arm: _of(records, scales, scale, arm) for arm in what.arms}
         found[f"{scale} tests"] = _table(
             ["arm", *TESTS],
-            [
-                [arm, *(_spread([run["tests"][test]["exact"] for run in runs]) for test in TESTS)]
-                for arm, runs in arms.items()
-            ],
+            [[arm, *(_spread([_exact(run, test) for run in runs]) for test in TESTS)] for arm, runs in arms.items()],
         )
         found[f"{scale} kinds"] = _table(
             [
                 "arm",
-                "where, which: as trained",
+                "where: as trained",
+                "which: as trained",
                 "larger",
                 "what colour, what shape: as trained",
                 "larger",
@@ -60,9 +63,10 @@ def tables(records: dict[str, dict], scales: dict) -> dict[str, str]:
             [
                 [
                     arm,
+                    _spread([_kinds(run, "as trained", WHERE) for run in runs]),
                     *(
                         _spread([_kinds(run, test, kinds) for run in runs])
-                        for kinds in (PLACES, CONTENTS, COUNTS)
+                        for kinds in (WHICH, CONTENTS, COUNTS)
                         for test in ("as trained", "larger")
                     ),
                 ]
@@ -118,8 +122,30 @@ def _kinds(run, test, kinds):
     return mean(run["tests"][test]["by_kind"][kind] for kind in kinds)
 
 
+def _exact(run, test):
+    """Share of exact answers; on boards of other sizes the mean over the kinds of question that are defined there."""
+    found = run["tests"][test]
+    if test in TRAINED_BOARDS:
+        return found["exact"]
+    return mean(share for kind, share in found["by_kind"].items() if kind != UNDEFINED_ELSEWHERE)
+
+
+def _interval(values):
+    """Half the width of the 95 % interval of the mean; None for a single seed."""
+    if len(values) < 2:
+        return None
+    return stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+
+
 def _spread(values):
-    return f"{mean(values):.1%} ({min(values):.1%} to {max(values):.1%})".replace("%", " %")
+    half = _interval(values)
+    return f"{100 * mean(values):.1f} %" + ("" if half is None else f" ± {100 * half:.1f}")
+
+
+def _ahead(points):
+    """Percentage points with the interval's ends."""
+    middle, half = mean(points), _interval(points)
+    return f"{middle:+.1f}" + ("" if half is None else f" [{middle - half:+.1f}, {middle + half:+.1f}]")
 
 
 def _while_learning(run):
@@ -128,11 +154,10 @@ def _while_learning(run):
 
 
 def _against(runs, baseline):
-    """Percentage points ahead of the baseline, seed by seed, and on how many seeds."""
-    measures = [_while_learning, *(lambda run, test=test: run["tests"][test]["exact"] for test in TESTS)]
+    """Percentage points ahead of the baseline from the same seed."""
+    measures = [_while_learning, *(lambda run, test=test: _exact(run, test) for test in TESTS)]
     for measure in measures:
-        ahead = [100 * (measure(run) - measure(other)) for run, other in zip(runs, baseline)]
-        yield f"{mean(ahead):+.1f} ({min(ahead):+.1f} to {max(ahead):+.1f})"
+        yield _ahead([100 * (measure(run) - measure(other)) for run, other in zip(runs, baseline)])
 
 
 def _runs(records, scales):
@@ -164,7 +189,7 @@ def _switch(records, scales, scale):
     rows = []
     for arm, runs in arms.items():
         cost = [100 * (_while_learning(run) - _while_learning(stay)) for run, stay in zip(runs, arms["stay"])]
-        last = f"{mean(cost):+.1f} ({min(cost):+.1f} to {max(cost):+.1f})" if arm != "stay" else ""
+        last = _ahead(cost) if arm != "stay" else ""
         rows.append([arm, *(_spread([_at(run, step) for run in runs]) for step in shown), last])
     return _table(["arm", *(f"step {step}" for step in shown), "against staying, all steps"], rows)
 
@@ -199,7 +224,7 @@ def _draw_tests(axes, records, scales, scale):
     arms = scales[scale].arms
     for number, arm in enumerate(arms):
         runs = _of(records, scales, scale, arm)
-        values = [[100 * run["tests"][test]["exact"] for run in runs] for test in TESTS]
+        values = [[100 * _exact(run, test) for run in runs] for test in TESTS]
         places = [place + 0.8 * (number + 0.5) / len(arms) - 0.4 for place in range(len(TESTS))]
         axes.bar(places, [mean(each) for each in values], 0.8 / len(arms), color=COLOURS[arm], label=arm, alpha=0.75)
         for place, each in zip(places, values):

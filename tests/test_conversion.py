@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoProcessor, GenerationConfig
 
+import warm_python
 from models import ROOT, AutoModelForVision, make_stock
 
 MODULES = [
@@ -22,7 +23,7 @@ MODULES = [
 
 
 def run(*arguments):
-    command = [sys.executable, str(ROOT / "push_to_hub.py"), *map(str, arguments)]
+    command = [warm_python.executable(), str(ROOT / "push_to_hub.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
+import warm_python
 from models import ROOT
 
 TINY = ROOT / "tiny"
@@ -20,7 +20,7 @@ SECRET = "hf_" + "a" * 34
 
 def push(*arguments, **variables):
     """Run the command; whatever it tried to reach would fail, since no Hub listens there."""
-    command = [sys.executable, str(ROOT / "push_to_hub.py"), *map(str, arguments)]
+    command = [warm_python.executable(), str(ROOT / "push_to_hub.py"), *map(str, arguments)]
     env = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_x", **variables}
     return subprocess.run(command, capture_output=True, text=True, env=env)
 
@@ -152,7 +152,7 @@ def test_a_large_model_is_checked_without_its_weights(trained):
     """What takes the place of loading and generating above 1 GB: the meta device."""
     publish(trained, trained.parent / "out")
     (trained.parent / "out" / "model.safetensors").unlink()
-    command = [sys.executable, str(ROOT / "conversion" / "load_check.py"), str(trained.parent / "out")]
+    command = [warm_python.executable(), str(ROOT / "conversion" / "load_check.py"), str(trained.parent / "out")]
     assert subprocess.run([*command, "large"], capture_output=True).returncode == 0
     small = subprocess.run([*command, "small"], capture_output=True, text=True)
     assert small.returncode and "error: AutoModelForImageTextToText: " in small.stderr

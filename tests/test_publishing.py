@@ -12,6 +12,7 @@ import pytest
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
+import warm_python
 from conversion.hub import SPLITS_COMMITS
 from hub_http import Refusal
 from hub_server import Hub, Repo
@@ -55,7 +56,9 @@ def hub():
 @pytest.fixture
 def push(hub, tmp_path):
     def push(*arguments, token="hf_owner", preexec_fn=None, **variables):
-        command = [sys.executable, str(ROOT / "push_to_hub.py"), *map(str, arguments)]
+        # A limit is set on a process of its own.
+        python = sys.executable if preexec_fn else warm_python.executable()
+        command = [python, str(ROOT / "push_to_hub.py"), *map(str, arguments)]
         env = environment(hub, tmp_path / "home", token, **variables)
         options = {"env": env, "cwd": tmp_path, "preexec_fn": preexec_fn}
         return subprocess.run(command, capture_output=True, text=True, **options)
@@ -64,7 +67,7 @@ def push(hub, tmp_path):
 
 
 def ask(hub, home, *pins, lines=False):
-    command = [sys.executable, "-c", ASK, NAME, str(ROOT / "examples" / "shapes.png"), *pins]
+    command = [warm_python.executable(), "-c", ASK, NAME, str(ROOT / "examples" / "shapes.png"), *pins]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(hub, home), cwd=home.parent)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines() if lines else done.stdout.splitlines()[-1]
@@ -173,7 +176,7 @@ def test_a_loaded_model_pushes_itself_with_the_same_card(hub, push, tmp_path):
     assert push(TINY, "--output-dir", "out", "--no-upload", "--base-model", "user/base").returncode == 0
     env = environment(hub, tmp_path / "home", HF_HUB_DISABLE_XET="1")
     for _ in range(2):  # the second finds the card of the first
-        command = [sys.executable, "-c", PUSH, str(tmp_path / "out"), NAME]
+        command = [warm_python.executable(), "-c", PUSH, str(tmp_path / "out"), NAME]
         done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         text = hub.repos[NAME].files()["README.md"].decode()
@@ -243,7 +246,7 @@ def test_a_large_folder_goes_up_by_the_client_that_is_made_for_it(hub, tmp_path)
     if SPLITS_COMMITS:
         pytest.skip("this client's upload_folder does it by itself")
     code = "import sys, conversion.hub as hub; hub.LARGE = 0; import push_to_hub; sys.exit(push_to_hub.main())"
-    command = [sys.executable, "-c", code, str(TINY), "--repo-id", NAME, "--commit-message", "Large"]
+    command = [warm_python.executable(), "-c", code, str(TINY), "--repo-id", NAME, "--commit-message", "Large"]
     env = environment(hub, tmp_path / "home")
     result = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
     assert result.returncode == 0, result.stderr

@@ -10,6 +10,7 @@ sys.path.insert(0, str(ROOT))
 from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
     Qwen2_5_VLConfig_CircleRoPE_V2,
     age_schedule,
+    complete_card,
     validate_circle_rope,
 )
 from conversion.base import ConversionError, read_json  # noqa: E402
@@ -21,6 +22,7 @@ __all__ = [
     "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
     "age_schedule",
     "circle_rope_model",
+    "complete_card",
     "config_with_block",
     "read_block",
     "read_override",

@@ -43,6 +43,7 @@ from blocks import (  # noqa: E402
     read_override,
 )
 from liger_kernels import use_liger_kernels  # noqa: E402
+from own_card import own_card  # noqa: E402
 from positions import carry_positions  # noqa: E402
 from rows import check_row  # noqa: E402
 from save_block import SaveBlock  # noqa: E402
@@ -162,12 +163,13 @@ BaseArguments._init_model_kwargs, BaseArguments.load_dataset = take_override, lo
 class Positions(SaveBlock, TrainerCallback):
     """Every run's: the collator's positions reach the model as they are, or under annealing as the step wants them.
 
-    An adapter's checkpoints say their block.
+    An adapter's checkpoints say their block, and the trainer's card does.
     """
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         if self.trainer.template.model_meta.model_type == MODEL_TYPE:
             carry_positions(model, afresh=ANNEAL in args.callbacks)
+            own_card(self.trainer)
 
 
 class SwiftAnnealing(CircleRopeAnnealing):

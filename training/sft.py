@@ -17,6 +17,7 @@ from blocks import (
 )
 from conversion.base import fetch
 from liger_kernels import use_liger_kernels
+from own_card import own_card
 from save_block import SaveBlock, save_block
 from sft_collator import Collator
 from sft_examples import load_examples
@@ -141,7 +142,7 @@ def prepare():
         peft_config=peft_config,
         callbacks=callbacks,
     )
-    return trainer, resume
+    return own_card(trainer), resume
 
 
 def load_set(script, split, collator, training):

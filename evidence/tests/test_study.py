@@ -154,14 +154,23 @@ def test_the_runs_are_listed(tmp_path):
 def test_tables_and_figures_come_from_the_records(quick, tmp_path):
     records = read_records(quick / "study.jsonl", QUICK)
     tables = study_report.tables(records, QUICK)
-    exact = records["small/strategy_4/0"]["tests"]["larger"]["exact"]
-    row = next(line for line in tables["small tests"].splitlines() if line.startswith("| strategy_4"))
-    assert f"{exact:.1%}".replace("%", " %") in row.split("|")[4]
+    tests = records["small/strategy_4/0"]["tests"]
+    row = next(line for line in tables["small tests"].splitlines() if line.startswith("| strategy_4")).split("|")
+    assert row[2].strip() == f"{100 * tests['as trained']['exact']:.1f} %"
+    defined = [share for kind, share in tests["larger"]["by_kind"].items() if kind != "Where is"]
+    assert row[4].strip() == f"{100 * sum(defined) / len(defined):.1f} %"
     study_report.draw(records, QUICK, tmp_path)
     drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert {path.split(".")[-1] for path in drawn} == {"png", "svg"} and len(drawn) == 6
     study_report.draw(records, QUICK, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == drawn
+
+
+def test_intervals_are_those_of_student_over_seeds():
+    # By hand: mean 2, standard error 1 / sqrt(3), and 4.303 of it at two degrees of freedom.
+    assert study_report._ahead([1.0, 2.0, 3.0]) == "+2.0 [-0.5, +4.5]"
+    assert study_report._spread([0.5, 0.6, 0.7]) == "60.0 % ± 24.8"
+    assert study_report._spread([0.5]) == "50.0 %"
 
 
 def test_the_report_is_what_the_results_give(tmp_path):

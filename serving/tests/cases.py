@@ -29,6 +29,7 @@ SCHEDULES = {
     "mrope": ["mrope"] * 6,
 }
 TOLERANCE = 1e-4
+HALF_TOLERANCE = 1.0  # of bfloat16, whose cos/sin vLLM rounds as well
 # Long, past the end of the answer: a wrong position shows late.
 GREEDY = SamplingParams(temperature=0, max_tokens=80, ignore_eos=True, logprobs=1, prompt_logprobs=0)
 
