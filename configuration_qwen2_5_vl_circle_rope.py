@@ -425,6 +425,9 @@ TUNED = """\
 Weights that are converted and not fine-tuned need fine-tuning, for they were trained with other positions than they
 see. The paper reports that cost: behind the baseline at 3k steps, ahead of it at 8.5k."""
 
+# Ways of quantisation that are called as their package is.
+QUANTISERS = ("bitsandbytes", "torchao", "compressed-tensors", "hqq")
+
 CARD = Template("""\
 $title
 
@@ -447,7 +450,7 @@ Layers: $schedule.
 ## Use
 
 ```bash
-pip install "transformers>=4.57" torch torchvision pillow
+pip install "transformers>=4.57" torch torchvision pillow$quantiser
 ```
 
 ```python
@@ -519,6 +522,7 @@ def make_card(
     language: list[str] | str | None = None,
     code: str = "this repo",
     commit: str = "COMMIT",
+    quantization: dict | None = None,
     is_adapter: bool = False,
 ) -> str:
     """The whole text of the card of a converted or fine-tuned checkpoint.
@@ -534,6 +538,7 @@ def make_card(
         is_tuned: whether training may have changed the base's weights.
         language: of the base.
         code, commit: the repository that the code is in, in words, and the commit to pin.
+        quantization: the `quantization_config`, where the weights are quantised; its package is needed for loading.
         is_adapter: whether what is published is an adapter of the base.
     """
     origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a Qwen2.5-VL checkpoint"
@@ -546,6 +551,7 @@ def make_card(
         repo=repo,
         code=code,
         commit=commit,
+        quantiser="".join(f" {name}" for name in QUANTISERS if name == (quantization or {}).get("quant_method")),
         tuning=TUNED if is_tuned else UNTUNED,
         licence=licence_sentence(licence, base_model),
     )
@@ -588,6 +594,7 @@ def complete_card(path: Path, repo: str, config) -> None:
         base,
         licence or {"license": "unknown"},
         language=said.get("language"),
+        quantization=config.to_dict().get("quantization_config"),
         is_adapter=path.with_name("adapter_config.json").is_file(),
     )
     path.write_text(text, encoding="utf-8")

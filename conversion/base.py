@@ -91,13 +91,16 @@ class Tensor:
         return math.prod(self.shape) * int(bits) // 8
 
 
-def fetch(base: str, revision: str | None = None, offline: bool = False) -> Path:
+def fetch(
+    base: str, revision: str | None = None, offline: bool = False, patterns: tuple[str, ...] = ("*.safetensors", INDEX)
+) -> Path:
     """The directory of a checkpoint: `base` itself where it is one, else a snapshot of the hub id `base`.
 
     Args:
         base: directory, or hub id.
         revision: of the hub id.
         offline: take the hub id from the cache, and ask nobody.
+        patterns: names of the files that are fetched beside the small ones: the weights.
 
     Raises:
         ConversionError: there is neither, or the hub does not hand it out.
@@ -115,7 +118,7 @@ def fetch(base: str, revision: str | None = None, offline: bool = False) -> Path
                 base,
                 revision=revision,
                 token=get_token(),  # given, so that HF_HUB_DISABLE_IMPLICIT_TOKEN does not keep it back
-                allow_patterns=["*.safetensors", INDEX, "config.json", ADAPTER_CONFIG, CARD, *COMPANIONS],
+                allow_patterns=[*patterns, "config.json", ADAPTER_CONFIG, CARD, *COMPANIONS],
                 local_files_only=offline,
             )
         )

@@ -83,5 +83,6 @@ def make_card(
         licence,
         is_tuned=plan.is_own,
         language=read_card(plan.base).data.get("language"),
+        quantization=plan.config.get("quantization_config"),
         **where,
     )

@@ -28,6 +28,7 @@ from .core import (
 )
 from .folder import Plan, refuse_filled, write
 from .miniature import check_runs
+from .quantised import is_quantised, refuse_stock, split
 
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
 MODEL_TYPES = ("qwen2_5_vl", V1_MODEL_TYPE, Qwen2_5_VLConfig_CircleRoPE_V2.model_type)
@@ -77,8 +78,8 @@ def make_config(base: Path, block: dict, num_tensors: int | None = None) -> dict
             f"{base} is a {config.get('model_type')!r} model, but only Qwen2.5-VL checkpoints (qwen2_5_vl) can be "
             "converted."
         )
-    if config.get("quantization_config"):
-        raise ConversionError(f"{base} is quantised: give the checkpoint that it was made from.")
+    if is_quantised(config) and (is_saved_by_stock(config) or not has_block(config)):
+        refuse_stock(base)
     if config.get("transformers_weights"):
         raise ConversionError(
             f"{place} names {config['transformers_weights']!r} as its weights: call that file {SINGLE} and take the "
@@ -178,6 +179,8 @@ def _apply_rope(config):
 def check_tensors(tensors: dict[str, Tensor], config: dict, directory: Path) -> None:
     """Compare a checkpoint's tensors with those of the architecture, built on the meta device.
 
+    Of a matrix that is quantised no more than that something of it is there: see `quantised.split`.
+
     Raises:
         ConversionError: a tensor is missing, unexpected, or of another shape; or the dtypes are not the one floating
             dtype that config.json names.
@@ -186,10 +189,12 @@ def check_tensors(tensors: dict[str, Tensor], config: dict, directory: Path) -> 
     with in_one_sentence(f"{place} describes a model that cannot be built"), torch.device("meta"):
         model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(load_config(config, place))
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {new_name(name): tensor.shape for name, tensor in tensors.items()}
+    found, quantised = {new_name(name): tensor for name, tensor in tensors.items()}, set()
+    if is_quantised(config):
+        found, quantised = split(found, wanted, set(DTYPES.values()))
     optional = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     for names, words in (
-        (wanted.keys() - found.keys() - optional, "lacks"),
+        (wanted.keys() - found.keys() - optional - quantised, "lacks"),
         (found.keys() - wanted.keys(), "has, beside those of Qwen2.5-VL,"),
     ):
         if names:
@@ -197,13 +202,13 @@ def check_tensors(tensors: dict[str, Tensor], config: dict, directory: Path) -> 
                 f"{directory} {words} {len(names)} tensors, {min(names)} among them: give a complete checkpoint whose "
                 "config.json belongs to it."
             )
-    for name, shape in found.items():
-        if shape != wanted[name]:
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name]:
             raise ConversionError(
-                f"{directory} has {name} with the shape {list(shape)}, but its config.json makes it "
+                f"{directory} has {name} with the shape {list(tensor.shape)}, but its config.json makes it "
                 f"{list(wanted[name])}: give a checkpoint whose config.json belongs to it."
             )
-    _check_dtypes(tensors, config, directory)
+    _check_dtypes(found, config, directory)
 
 
 def _check_dtypes(tensors, config, directory):

@@ -71,7 +71,7 @@ def check_fit(model, inputs, directory):
 def generate_one_token(model, inputs):
     """One token after the picture."""
     enter("generate")
-    output = model.generate(**inputs, max_new_tokens=1, min_new_tokens=1, do_sample=False)
+    output = model.generate(**inputs.to(model.device), max_new_tokens=1, min_new_tokens=1, do_sample=False)
     if output.shape[1] != inputs["input_ids"].shape[1] + 1:
         raise ValueError("no token was generated")
 

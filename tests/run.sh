@@ -56,6 +56,10 @@ tools() {
     layer trl-4.57.6 "transformers==4.57.6" -r training/tests/requirements_trl.txt
     layer space -r space/tests/requirements.txt
     layer evidence -r evidence/requirements.txt
+    # Each harness has packages that the others cannot have beside them.
+    layer evaluation -r evaluation/requirements.txt
+    layer evaluation-vlmevalkit -r evaluation/requirements_vlmevalkit.txt
+    layer evaluation-evalscope -r evaluation/requirements_evalscope.txt
     layer transformers-serve fastapi uvicorn openai python-multipart rich
 
     # vLLM has a torch of its own. The CPU wheel brings builds for CUDA beside it: two are not needed, and torchvision
@@ -127,3 +131,10 @@ echo "the Space"
 
 echo "evidence"
 "$environments/evidence/bin/python" -m pytest -q -n "$workers" --dist loadfile evidence/tests "$@"
+
+echo "evaluation"
+"$environments/evaluation/bin/python" -m pytest -q -n "$workers" --dist loadfile evaluation/tests \
+    --ignore evaluation/tests/test_vlmevalkit.py --ignore evaluation/tests/test_evalscope.py "$@"
+for harness in vlmevalkit evalscope; do
+    "$environments/evaluation-$harness/bin/python" -m pytest -q "evaluation/tests/test_$harness.py" "$@"
+done

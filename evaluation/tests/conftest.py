@@ -1,0 +1,80 @@
+"""Shared fixtures of the evaluation's tests: nothing is fetched, and commands run as a user gives them."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": tempfile.mkdtemp(prefix="circle_rope_modules_")}
+for cache in ("HF_DATASETS_CACHE", "LMUData", "MODELSCOPE_CACHE"):
+    os.environ[cache] = tempfile.mkdtemp(prefix="circle_rope_cache_")
+for variable in ("OPENAI_API_KEY", "OPENAI_API_BASE"):
+    os.environ.pop(variable, None)
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "tiny"
+for folder in (ROOT, ROOT / "shapes", ROOT / "evaluation"):
+    sys.path.insert(0, str(folder))
+
+import pytest  # noqa: E402
+
+QUESTIONS = 24
+PIXELS = ("--min-pixels", 12544, "--max-pixels", 12544)  # the pictures that `tiny` was trained on
+
+
+def evaluate(script, checkpoint, output, *options, tasks="held_out_shapes", **environment):
+    """One of the two commands on the local task; its exit code and output."""
+    command = [sys.executable, ROOT / "evaluation" / script, checkpoint, "--tasks", tasks, "--output-dir", output]
+    return run(*command, *PIXELS, *options, **environment)
+
+
+def run(*command, **environment):
+    environment = {**os.environ, **environment}
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
+def assert_refused(done, *words):
+    """One sentence, no traceback, a non-zero exit code."""
+    assert done.returncode not in (0, None), done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and all(word in last for word in words), done.stderr
+
+
+@pytest.fixture(scope="session")
+def stock_dir(tmp_path_factory):
+    """`tiny`'s weights as an official checkpoint: stock classes, no block."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    from configuration_qwen2_5_vl_circle_rope import plain_rope
+    from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+
+    folder = tmp_path_factory.mktemp("stock") / "tiny-stock"
+    tiny = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(TINY)
+    with plain_rope(tiny.config.text_config):
+        kept = {key: value for key, value in tiny.config.to_dict().items() if key not in ("circle_rope", "auto_map")}
+    model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig.from_dict({**kept, "model_type": "qwen2_5_vl"}))
+    model.load_state_dict(tiny.state_dict())
+    model.save_pretrained(folder)
+    for file in TINY.glob("*"):
+        if file.suffix in (".json", ".txt", ".jinja") and file.name != "config.json":
+            shutil.copy(file, folder / file.name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def expected():
+    """How `tiny` does on the local task without a harness: its accuracy, 0 to 1, as it is and under stock's M-RoPE."""
+    import shapes_task
+    from evaluate import ask, load
+
+    model, processor = load(str(TINY))
+    pictures, questions, answers = zip(*shapes_task.questions(QUESTIONS))
+    accuracy = {}
+    for name, block in (("circle", model.config.circle_rope), ("stock", {"AGE_mode": ["mrope"] * 6})):
+        model.model.set_circle_rope(block)
+        given = ask(model, processor, pictures, questions)
+        accuracy[name] = sum(said.strip() == answer for said, answer in zip(given, answers)) / QUESTIONS
+    return accuracy

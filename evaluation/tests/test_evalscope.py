@@ -1,0 +1,73 @@
+"""EvalScope over the API of `swift deploy`, with this repo's registration and without."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+import shapes_task
+from conftest import QUESTIONS, ROOT, TINY, run
+
+SCRIPTS = Path(sys.executable).parent
+DEPLOY = ("--torch_dtype", "float32", "--check_model", "false", "--host", "127.0.0.1", "--served_model_name", "tiny")
+
+
+def deploy(port, log, *options):
+    command = [SCRIPTS / "swift", "deploy", "--model", TINY, *DEPLOY, "--port", port, *options]
+    environment = {**os.environ, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, cwd=ROOT, env=environment)
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_a_registered_checkpoint_answers_as_it_does_without_the_harness(port, expected, tmp_path):
+    shapes_task.write(tmp_path / "data", QUESTIONS)
+    with open(tmp_path / "log", "w") as log:
+        server = deploy(port, log, "--custom_register_path", "training/register_v2.py")
+    try:
+        while server.poll() is None:
+            try:
+                urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5)
+                break
+            except (URLError, OSError):
+                time.sleep(1)
+        assert server.poll() is None, (tmp_path / "log").read_text()
+        data = {"general_vqa": {"local_path": str(tmp_path / "data"), "subset_list": ["held_out_shapes"]}}
+        done = run(
+            *(SCRIPTS / "evalscope", "eval", "--model", "tiny", "--api-url", f"http://127.0.0.1:{port}/v1"),
+            *("--eval-type", "openai_api", "--datasets", "general_vqa", "--dataset-args", json.dumps(data)),
+            *("--generation-config", json.dumps({"temperature": 0, "max_tokens": 16})),
+            *("--work-dir", tmp_path / "out", "--no-timestamp"),
+        )
+    finally:
+        server.terminate()
+        server.wait()
+    assert done.returncode == 0, done.stderr
+    reviews = [
+        json.loads(line)["sample_score"]["score"]
+        for file in (tmp_path / "out").rglob("reviews/**/*.jsonl")
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
+    answers = [answer for _, _, answer in shapes_task.questions(QUESTIONS)]
+    assert len(reviews) == len(answers)
+    rouge = sum(review["value"]["Rouge-L-R"] for review in reviews) / len(reviews)
+    assert rouge >= expected["circle"] - 1e-6
+
+
+def test_without_the_registration_the_checkpoint_is_refused(port, tmp_path):
+    with open(tmp_path / "log", "w") as log:
+        server = deploy(port, log)
+    assert server.wait() != 0
+    assert "rope" in (tmp_path / "log").read_text().lower()

@@ -1,0 +1,76 @@
+"""lmms-eval through evaluation/lmms.py: each checkpoint with its own geometry, and an exit code to be trusted."""
+
+import json
+
+import pytest
+
+from conftest import QUESTIONS, TINY, assert_refused, evaluate
+from result_file import read
+
+SCRIPT = "lmms.py"
+
+
+@pytest.mark.parametrize("options", [("--batch-size", 8), ("--force_simple",)], ids=["chat", "simple"])
+def test_a_converted_checkpoint_answers_as_it_does_without_the_harness(options, expected, tmp_path):
+    done = evaluate(SCRIPT, TINY, tmp_path / "out", "--limit", QUESTIONS, *options)
+    assert done.returncode == 0, done.stderr
+    first = done.stdout.splitlines()
+    assert first[0].startswith("class: Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 ")
+    assert first[1] == "geometry per layer: circle mrope circle mrope circle mrope"
+    result = read(tmp_path / "out")
+    task = result.tasks["held_out_shapes"]
+    assert task.score == pytest.approx(100 * expected["circle"])
+    assert len(task.questions) == QUESTIONS and result.harness == "lmms-eval 0.7.3"
+    assert result.settings["max_pixels"] == 12544
+
+
+def test_the_same_weights_as_a_stock_checkpoint_answer_under_m_rope(stock_dir, expected, tmp_path):
+    done = evaluate(SCRIPT, stock_dir, tmp_path / "out", "--limit", QUESTIONS, "--batch-size", 8)
+    assert done.returncode == 0, done.stderr
+    assert "geometry per layer: mrope mrope mrope mrope mrope mrope" in done.stdout
+    score = read(tmp_path / "out").tasks["held_out_shapes"].score / 100
+    assert abs(score - expected["stock"]) <= 1 / QUESTIONS < expected["circle"] - score  # bfloat16 may tip one
+
+
+def test_an_unknown_task_is_refused_before_anything_is_loaded(tmp_path):
+    done = evaluate(SCRIPT, TINY, tmp_path / "out", tasks="mmstarr")
+    assert_refused(done, "lmms-eval has no task 'mmstarr'")
+    assert "Loading weights" not in done.stderr
+
+
+def test_another_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    assert_refused(evaluate(SCRIPT, tmp_path, tmp_path / "out"), "is a 'llama' model")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_task_that_needs_a_judge_is_refused_without_one(tmp_path):
+    assert_refused(evaluate(SCRIPT, TINY, tmp_path / "out", tasks="paper"), "mathvista", "OPENAI_API_KEY")
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("--limit", 0), "--limit is 0"),
+        (("--min-pixels", 20000), "--min-pixels 20000 is above --max-pixels 12544"),
+        (("--max-pixels", "many"), "many"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, words, tmp_path):
+    assert_refused(evaluate(SCRIPT, TINY, tmp_path / "out", *options), words)
+
+
+def test_a_folder_with_other_results_is_left_alone(tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    assert_refused(evaluate(SCRIPT, TINY, tmp_path), "is not an empty folder")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--gen_kwargs", "max_new_tokens=-5"), ("--predict_only",), ("--nothing_such", 1)],
+    ids=["fails", "no score", "unknown option"],
+)
+def test_a_harness_that_failed_is_an_exit_code(options, tmp_path):
+    done = evaluate(SCRIPT, TINY, tmp_path / "out", "--limit", 2, *options)
+    assert done.returncode != 0
+    assert not (tmp_path / "out" / "circle_rope_results.json").exists()

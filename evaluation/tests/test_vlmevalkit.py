@@ -1,0 +1,87 @@
+"""VLMEvalKit through evaluation/vlmevalkit.py: each checkpoint with its own geometry, and an exit code that holds."""
+
+import json
+
+import pytest
+
+from conftest import QUESTIONS, TINY, assert_refused, evaluate
+from result_file import read
+
+SCRIPT = "vlmevalkit.py"
+
+
+def test_a_converted_checkpoint_answers_as_it_does_without_the_harness(expected, tmp_path):
+    done = evaluate(SCRIPT, TINY, tmp_path / "out", "--limit", QUESTIONS)
+    assert done.returncode == 0, done.stderr
+    first = done.stdout.splitlines()
+    assert first[0].startswith("class: Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 ")
+    assert first[1] == "geometry per layer: circle mrope circle mrope circle mrope"
+    result = read(tmp_path / "out")
+    task = result.tasks["held_out_shapes"]
+    assert task.score == pytest.approx(100 * expected["circle"])
+    assert len(task.questions) == QUESTIONS and "ms-vlmeval 0.0.20" in result.harness
+
+
+def test_the_same_weights_as_a_stock_checkpoint_answer_under_m_rope(stock_dir, expected, tmp_path):
+    done = evaluate(SCRIPT, stock_dir, tmp_path / "out", "--limit", QUESTIONS)
+    assert done.returncode == 0, done.stderr
+    assert "geometry per layer: mrope mrope mrope mrope mrope mrope" in done.stdout
+    score = read(tmp_path / "out").tasks["held_out_shapes"].score / 100
+    assert abs(score - expected["stock"]) <= 1 / QUESTIONS < expected["circle"] - score
+
+
+def test_an_unknown_data_set_is_refused_before_anything_is_loaded(tmp_path):
+    done = evaluate(SCRIPT, TINY, tmp_path / "out", tasks="MMStarr")
+    assert_refused(done, "VLMEvalKit has no data set 'MMStarr'")
+    assert "Loading weights" not in done.stderr
+
+
+def test_the_names_of_the_papers_set_are_known(tmp_path):
+    """Each is looked up in the harness before the run; without a download, the first of them fails later."""
+    from command_line import task_names
+    from vlmevalkit import _check_tasks
+
+    names = task_names(["paper"], "vlmevalkit")
+    assert {"MMMU_DEV_VAL", "MMStar", "AI2D_TEST", "RealWorldQA", "InfoVQA_VAL", "ChartQA_TEST"} < set(names)
+    _check_tasks(names)
+
+
+def test_a_data_set_that_cannot_be_fetched_is_an_exit_code(tmp_path):
+    """The harness itself skips it and exits with 0."""
+    done = evaluate(SCRIPT, TINY, tmp_path / "out", "--limit", 2, tasks="MMStar", HTTPS_PROXY="http://127.0.0.1:9")
+    assert_refused(done, "VLMEvalKit came to no result on MMStar")
+    assert not (tmp_path / "out" / "circle_rope_results.json").exists()
+
+
+def test_a_task_that_needs_a_judge_is_refused_without_one(tmp_path):
+    assert_refused(evaluate(SCRIPT, TINY, tmp_path / "out", tasks="paper"), "MathVista_MINI", "OPENAI_API_KEY")
+
+
+def test_another_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    assert_refused(evaluate(SCRIPT, tmp_path, tmp_path / "out"), "is a 'llama' model")
+
+
+@pytest.mark.parametrize(
+    "columns, scores",
+    [
+        ({"hit": [1, 0]}, [1, 0]),
+        ({"eval_match": ["[0.0, 0.9]", "[0.7]"]}, [1, 0]),  # ANLS: the nearest answer counts, below one half nothing
+    ],
+)
+def test_questions_are_scored_by_the_harnesss_own_rules(columns, scores):
+    import pandas
+
+    from vlmevalkit import _scores
+
+    assert list(_scores(pandas.DataFrame(columns), "InfoVQA_VAL")) == pytest.approx(scores)
+
+
+def test_of_mmmu_the_split_of_the_paper_counts():
+    import pandas
+
+    from vlmevalkit import _of_the_paper
+
+    table = pandas.DataFrame({"split": ["dev", "validation", "validation"]})
+    assert _of_the_paper(table, "MMMU_DEV_VAL") == [False, True, True]
+    assert _of_the_paper(table, "MMStar") == [True, True, True]
