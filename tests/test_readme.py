@@ -1,0 +1,30 @@
+"""The README's Python, as printed, in both languages."""
+
+import contextlib
+import io
+import re
+
+import pytest
+
+from models import ROOT
+
+
+@pytest.mark.parametrize("name", ["README.md", "README_zh.md"])
+def test_what_it_says_of_using_a_model_runs(name, monkeypatch):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    begin, end = re.search(r"^## (Use|使用)$", text, re.M), re.search(r"^### (Is it really|真的)", text, re.M)
+    use = text[begin.start() : end.start()]
+    blocks = re.findall(r"^```python\n(.*?)^```$", use, re.S | re.M)
+    monkeypatch.chdir(ROOT)
+    printed, names = io.StringIO(), {}
+    with contextlib.redirect_stdout(printed):
+        for block in blocks:
+            exec(compile(block, name, "exec"), names)
+    first, second = printed.getvalue().splitlines()
+    assert first == "['top right']"
+    # Three conversations in one batch, the same as alone, and a video that stands still.
+    batch, video = second[: second.index("]") + 1], second[second.index("]") + 2 :]
+    assert batch.startswith("['top right', ") and batch.count("', '") == 2 and video == "['top right']"
+    length = names["inputs"]["input_ids"].shape[1]
+    assert names["position_ids"].shape == (6, 1, length) and names["rope_deltas"].shape == (1, 2)
+    assert names["model"].model.schedule == ("circle",) * 3 + ("mrope",) * 3
