@@ -112,6 +112,11 @@ on_each contract $in_between
 "$environments/4.57.6/bin/python" -m pytest -q -n "$workers" tests/test_publishing.py "$@"
 "$environments/5.0.0/bin/python" -m pytest -q -n "$workers" tests/test_publishing.py -k "wire or interrupted" "$@"
 
+if ! wait "$tools"; then
+    cat "$environments/tools.log"
+    exit 1
+fi
+
 echo "fine-tuning"
 # What needs no ms-swift is tried on both ends of the releases.
 both_ends=(training/tests/test_{sft,trl_reference,card,quantised,folders}.py)
