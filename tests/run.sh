@@ -119,7 +119,7 @@ fi
 
 echo "fine-tuning"
 # What needs no ms-swift is tried on both ends of the releases.
-both_ends=(training/tests/test_{sft,trl_reference,card,quantised,folders}.py)
+both_ends=(training/tests/test_{sft,trl_reference,grpo,card,quantised,folders}.py)
 # shellcheck disable=SC2046
 "$environments/training/bin/python" -m pytest -q -n "$workers" --dist loadfile \
     $(printf '%s\n' training/tests/test_*.py | grep -vxF "$(printf '%s\n' "${both_ends[@]}")") "$@"

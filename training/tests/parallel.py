@@ -18,7 +18,7 @@ from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_C
 from positions import carry_positions  # noqa: E402
 
 # So large an eps that rounding in a gradient is not blown up to a whole step.
-OPTIMIZER = {"lr": 1e-3, "eps": 1e-4, "weight_decay": 0.01}
+OPTIMIZER = {"lr": 1e-3, "eps": 1e-3, "weight_decay": 0.01}
 
 
 def samples(folder):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from datasets import Dataset
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, Cache
 from trl import GRPOConfig, GRPOTrainer
 
 from conftest import ROOT
@@ -36,8 +36,8 @@ def test_a_few_steps_whose_samples_continue_exactly(dataset, tmp_path):
     sampled = []
 
     def record(module, args, kwargs, output):
-        # During `generate` the model sees positions with the text row in front, and a cache.
-        if not torch.is_grad_enabled() and kwargs.get("past_key_values") is not None:
+        # During `generate` the model sees positions with the text row in front, and a cache, whatever it is called.
+        if not torch.is_grad_enabled() and any(isinstance(value, Cache) for value in kwargs.values()):
             sampled.append((kwargs["position_ids"].shape[-1], kwargs["position_ids"][-6:].clone()))
 
     generate, runs = model.generate, []
