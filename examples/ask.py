@@ -42,7 +42,7 @@ def load(name: str):
     try:
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
         model = auto_class.from_pretrained(name, trust_remote_code=True, dtype="auto")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # libraries raise whatever comes at a config that they cannot use
         raise SystemExit(f"error: {name} cannot be loaded: {' '.join(str(error).split())}") from None
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor
 

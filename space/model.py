@@ -47,7 +47,7 @@ def _load():
     try:
         processor = AutoProcessor.from_pretrained(MODEL_ID, trust_remote_code=True)
         model = AutoModelForImageTextToText.from_pretrained(MODEL_ID, trust_remote_code=True, dtype="auto")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # libraries raise whatever comes at a config that they cannot use
         raise SystemExit(f"error: MODEL_ID {MODEL_ID} cannot be loaded: {' '.join(str(error).split())}") from None
     if not hasattr(model.config, "circle_rope"):
         raise SystemExit(f"error: MODEL_ID {MODEL_ID} has no Circle-RoPE: convert it with push_to_hub.py first.")
