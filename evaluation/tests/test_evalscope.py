@@ -16,7 +16,7 @@ import shapes_task
 from conftest import QUESTIONS, ROOT, TINY, run
 
 SCRIPTS = Path(sys.executable).parent
-DEPLOY = ("--torch_dtype", "float32", "--check_model", "false", "--host", "127.0.0.1", "--served_model_name", "tiny")
+DEPLOY = ("--torch_dtype", "float32", "--host", "127.0.0.1", "--served_model_name", "tiny")
 
 
 def deploy(port, log, *options):
