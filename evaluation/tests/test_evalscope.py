@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +23,9 @@ DEPLOY = ("--torch_dtype", "float32", "--host", "127.0.0.1", "--served_model_nam
 def deploy(port, log, *options):
     command = [SCRIPTS / "swift", "deploy", "--model", TINY, *DEPLOY, "--port", port, *options]
     environment = {**os.environ, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, cwd=ROOT, env=environment)
+    return subprocess.Popen(
+        list(map(str, command)), stdout=log, stderr=log, cwd=ROOT, env=environment, start_new_session=True
+    )
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def test_a_registered_checkpoint_answers_as_it_does_without_the_harness(port, ex
             *("--work-dir", tmp_path / "out", "--no-timestamp"),
         )
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGTERM)  # swift starts another process for the server
         server.wait()
     assert done.returncode == 0, done.stderr
     reviews = [
