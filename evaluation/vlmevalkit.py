@@ -11,7 +11,6 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-import transformers
 from transformers.utils import is_flash_attn_2_available
 
 import result_file
@@ -82,7 +81,8 @@ def _load(checkpoint: Checkpoint, **keywords):
     stand_in.from_pretrained = functools.partial(_load_model, checkpoint)
     keywords = {**keywords, "model_path": str(checkpoint.directory)}
     with (
-        mock.patch.object(transformers, "Qwen2_5_VLForConditionalGeneration", stand_in),
+        # By its name: importing the harness makes another module `transformers` of the same submodules.
+        mock.patch("transformers.Qwen2_5_VLForConditionalGeneration", stand_in),
         mock.patch.object(wrapper, "get_gpu_memory", wrapper.get_gpu_memory if has_gpu else lambda: [1]),
     ):
         model = wrapper.Qwen2VLChat(**keywords)
@@ -154,7 +154,8 @@ def _task_result(folder, model, task):
     status = load_run_status(str(folder))["datasets"].get(task, {})
     reason = status.get("error_message") or status.get("skip_reason")
     if reason or status.get("status") != "done":
-        raise EvaluationError(f"VLMEvalKit came to no result on {task}: {reason or 'it did not finish'}.")
+        reason = str(reason or "it did not finish").rstrip(".")
+        raise EvaluationError(f"VLMEvalKit came to no result on {task}: {reason}.")
     predictions = get_pred_file_path(str(folder), model, task)
     table = load(predictions)
     failed = sum(FAILED in str(answer) for answer in table["prediction"])

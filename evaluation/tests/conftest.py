@@ -17,8 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tiny"
 for folder in (ROOT, ROOT / "shapes", ROOT / "evaluation"):
     sys.path.insert(0, str(folder))
+sys.path.append(str(ROOT / "tests"))  # behind this folder: both have a conftest
 
 import pytest  # noqa: E402
+
+from warm_python import executable  # noqa: E402
 
 QUESTIONS = 24
 PIXELS = ("--min-pixels", 12544, "--max-pixels", 12544)  # the pictures that `tiny` was trained on
@@ -26,7 +29,7 @@ PIXELS = ("--min-pixels", 12544, "--max-pixels", 12544)  # the pictures that `ti
 
 def evaluate(script, checkpoint, output, *options, tasks="held_out_shapes", **environment):
     """One of the two commands on the local task; its exit code and output."""
-    command = [sys.executable, ROOT / "evaluation" / script, checkpoint, "--tasks", tasks, "--output-dir", output]
+    command = [executable(), ROOT / "evaluation" / script, checkpoint, "--tasks", tasks, "--output-dir", output]
     return run(*command, *PIXELS, *options, **environment)
 
 

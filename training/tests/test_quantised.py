@@ -2,7 +2,6 @@
 
 import json
 import random
-import sys
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from conftest import ROOT, run
 from evaluate import ask
 from models import image_batch, read_tensors
 from pictures import draw, make_questions, make_scene
+from warm_python import executable
 
 TINY = ROOT / "tiny"
 
@@ -62,7 +62,7 @@ def save(model, kind, directory):
 
 
 def push(*arguments, tmp_path):
-    return run(sys.executable, "push_to_hub.py", *arguments, HF_HOME=tmp_path / "home")
+    return run(executable(), "push_to_hub.py", *arguments, HF_HOME=tmp_path / "home")
 
 
 @pytest.mark.parametrize("kind", KINDS)
