@@ -38,7 +38,7 @@ def make_batch(
     device = model.device
     split = [[_split(processor, messages) for messages in several] for several in conversations]
     trunks = [branches[0][0] for branches in split]
-    batch = _process(processor, trunks, media, fps or [2.0] * len(media)).to(device)
+    batch = process(processor, trunks, media, fps, padding=True, padding_side="right").to(device)
     trunk_ids, trunk_mask = batch["input_ids"], batch["attention_mask"]
     vision = {key: batch[key] for key in batch if key.endswith(("_thw", "_ts"))}
     position_ids, rope_deltas = model.model.get_rope_index(trunk_ids, **vision, attention_mask=trunk_mask)
@@ -75,10 +75,13 @@ def make_batch(
     }
 
 
-def _process(processor, trunks, media, fps):
+def process(processor, texts: list[str], media: list[list], fps: list[float] | None = None, **arguments):
+    """The processor's tensors of texts with their pictures and videos; `media` and `fps` as for `make_batch`."""
     images = [item for items in media for item in items if not isinstance(item, list)]
-    videos = [(item, rate) for items, rate in zip(media, fps) for item in items if isinstance(item, list)]
-    arguments = {"images": images} if images else {}
+    rates = fps or [2.0] * len(media)
+    videos = [(item, rate) for items, rate in zip(media, rates) for item in items if isinstance(item, list)]
+    if images:
+        arguments["images"] = images
     if videos:
         arguments |= {
             "videos": [np.stack([np.asarray(frame) for frame in frames]) for frames, _ in videos],
@@ -88,7 +91,7 @@ def _process(processor, trunks, media, fps):
                 for frames, rate in videos
             ],
         }
-    return processor(text=trunks, padding=True, padding_side="right", return_tensors="pt", **arguments)
+    return processor(text=texts, return_tensors="pt", **arguments)
 
 
 def _split(processor, messages):
