@@ -17,8 +17,8 @@ ORDINALS = ("first", "second")
 
 
 # What a sample may show, and how often it does in training.
-LAYOUTS = {"2x2": 0.2, "3x3": 0.32, "two pictures": 0.2, "a later picture": 0.08, "video": 0.15, "photo": 0.05}
-LAYOUTS["no picture"] = 0.02
+LAYOUTS = {"2x2": 0.22, "3x3": 0.44, "two pictures": 0.12, "a later picture": 0.04, "video": 0.13}
+LAYOUTS |= {"photo": 0.03, "no picture": 0.02}
 FRAMES = (2, 4, 4, 4, 6, 6, 8)
 
 
@@ -121,8 +121,9 @@ def vary(text: str, rng: random.Random) -> str:
     return text[:1].lower() + text[1:] if draw < 0.7 else text.upper() if draw < 0.8 else text
 
 
-WEIGHTS = {"where": 4, "what at": 6, "colour": 3, "shape": 3, "count": 2, "absent": 2, "unknown": 2}
-WEIGHTS |= {"way": 5, "mover": 4, "start": 4}
+# How often a kind of question is asked: those that are learned last more often.
+WEIGHTS = {"where": 6, "what at": 6, "colour": 2, "shape": 2, "count": 1.5, "absent": 3, "unknown": 1}
+WEIGHTS |= {"way": 8, "mover": 3, "start": 4}
 
 
 def converse(questions: dict[str, list[Question]], rng: random.Random, turns: int, held_out: bool) -> list[Question]:
