@@ -24,7 +24,7 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
-TABS = ("ask", "compare", "see")
+TABS = ("see", "attention", "compare")
 PATIENCE = 60_000  # milliseconds: for a slow machine, not for the app
 
 
@@ -78,7 +78,7 @@ def open_page(
     page = context.new_page()
     page.goto(url)
     # The page has been read, and the empty plots and the language are in place.
-    tab = {"en": "Ask", "zh": "提问"}[lang]
+    tab = {"en": "The cone", "zh": "圆锥"}[lang]
     expect(page.locator("#tabs button[role=tab]").first).to_have_text(tab)
     wait_until_quiet(page)
     return page
@@ -130,18 +130,17 @@ def last_answer(page: Page) -> str:
 def run_tab(page: Page, tab: str) -> None:
     """Do what a tab is for, with what is in the input."""
     open_tab(page, tab)
-    if tab == "ask":
-        ask(page)
-    elif tab == "compare":
-        page.locator("#compare").click()
-        expect(page.locator("#cards .card footer .ptd")).to_have_count(5)
-        expect(page.locator("#cards .pending")).to_have_count(0)
-    else:
+    if tab == "see":
         for plot in ("mrope_plot", "circle_plot"):
             expect(page.locator(f"#{plot} .js-plotly-plot canvas").first).to_be_visible()
+    elif tab == "attention":
         page.locator("#attend").click()
         expect(page.locator("#right_words strong")).to_be_visible()
         expect(page.locator("#right_map .js-plotly-plot .heatmaplayer image")).to_be_visible()
+    else:
+        page.locator("#compare").click()
+        expect(page.locator("#cards .card footer .ptd")).to_have_count(5)
+        expect(page.locator("#cards .pending")).to_have_count(0)
 
 
 def plot_of(page: Page, name: str) -> list:
