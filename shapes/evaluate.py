@@ -3,7 +3,8 @@
 python shapes/evaluate.py --model tiny
 python shapes/evaluate.py --model tiny --geometry mrope strategy_4
 
-Every sample is a conversation of four turns, in which the model's own answers are the history.
+Every sample is a conversation of four turns, in which the model's own answers are the history; "plain" are single
+questions about boards of 2 x 2 places, in one way of writing, as the first tiny checkpoint was taught.
 """
 
 import argparse
@@ -17,7 +18,8 @@ import transformers
 from transformers import AutoProcessor
 
 from branches import process
-from conversations import LAYOUTS, make_sample, to_messages
+from conversations import LAYOUTS, Question, Sample, make_sample, to_messages
+from pictures import draw, make_questions, make_scene
 
 ROOT = Path(__file__).resolve().parent.parent
 GEOMETRIES = {"mrope": "mrope", "circle": None} | {name: name for name in ("strategy_2", "strategy_3", "strategy_4")}
@@ -75,12 +77,23 @@ def converse(model, processor, samples: list) -> list[list[str]]:
     return given
 
 
+def make_plain(rng: random.Random) -> Sample:
+    """One question about a held-out board of 2 x 2 places."""
+    scene = make_scene(rng, held_out=True)
+    question, answer = make_questions(scene, rng, 1)[0]
+    kind = " ".join(question.lower().split()[:2])
+    return Sample("plain", [draw(scene, rng)], [[Question(question, answer, kind)]])
+
+
 def measure(model, processor, layout: str, scenes: int, batch_size: int, seed: int) -> dict:
     """Shares of exact answers about so many held-out scenes of a layout: all, by turn, and by kind of question."""
     rng, right, asked = random.Random(f"{seed} {layout}"), Counter(), Counter()
     for start in range(0, scenes, batch_size):
         size = min(batch_size, scenes - start)
-        samples = [make_sample(rng, layout, held_out=True, conversations=1, turns=4) for _ in range(size)]
+        if layout == "plain":
+            samples = [make_plain(rng) for _ in range(size)]
+        else:
+            samples = [make_sample(rng, layout, held_out=True, conversations=1, turns=4) for _ in range(size)]
         for sample, answers in zip(samples, converse(model, processor, samples)):
             for turn, (question, given) in enumerate(zip(sample.conversations[0], answers), start=1):
                 for name in ("all", f"turn {turn}", question.kind):
@@ -93,7 +106,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(ROOT / "tiny"), help="checkpoint directory or hub id")
     parser.add_argument("--scenes", type=int, default=1000, help="held-out scenes of every layout, four turns each")
-    parser.add_argument("--layout", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    parser.add_argument("--layout", nargs="+", choices=["plain", *LAYOUTS], default=["plain", *LAYOUTS])
     parser.add_argument(
         "--geometry", nargs="+", choices=GEOMETRIES, help="those of the layers; as trained if not given"
     )
