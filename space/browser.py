@@ -80,6 +80,7 @@ def open_page(
     # The page has been read, and the empty plots and the language are in place.
     tab = {"en": "The cone", "zh": "圆锥"}[lang]
     expect(page.locator("#tabs button[role=tab]").first).to_have_text(tab)
+    plot_of(page, "circle_plot")
     wait_until_quiet(page)
     return page
 
@@ -144,7 +145,8 @@ def run_tab(page: Page, tab: str) -> None:
 
 
 def plot_of(page: Page, name: str) -> list:
-    """The traces that a plot shows now: their names and x, y, z values."""
+    """The traces that a plot shows, as soon as it does: their names and x, y, z values."""
+    page.wait_for_function(f"() => document.querySelector('#{name} .js-plotly-plot')?._fullData?.length")
     return page.evaluate(
         """name => document.querySelector(`#${name} .js-plotly-plot`)._fullData.map(
             trace => ({name: trace.name, x: [...trace.x], y: [...trace.y], z: [...trace.z]}))""",
