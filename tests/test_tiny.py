@@ -1,9 +1,14 @@
 """The tiny checkpoint: it answers, through the processor, the pipeline and the example's command."""
 
+import os
+import pty
 import random
 import re
+import select
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -138,9 +143,112 @@ def test_a_conversation_goes_on_over_its_cache(tiny):
     assert all(answers)
 
 
+EXAMPLE = [sys.executable, str(ROOT / "examples" / "ask.py")]
+
+
 def run_example(*arguments):
-    command = [sys.executable, str(ROOT / "examples" / "ask.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run([*EXAMPLE, *map(str, arguments)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+class Terminal:
+    """The example's command at a terminal of its own."""
+
+    def __init__(self, *arguments):
+        self.main, side = pty.openpty()
+        command = [*EXAMPLE, *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command, stdin=side, stdout=side, stderr=side, env={**os.environ, "TERM": "dumb"}, start_new_session=True
+        )
+        os.close(side)
+        self.shown = ""
+
+    def read(self, until="\n> "):
+        """What is shown up to `until`, or up to the end where it is None."""
+        text, deadline = "", time.monotonic() + 120
+        while until is None or not text.endswith(until):
+            assert time.monotonic() < deadline, self.shown
+            if not select.select([self.main], [], [], 1)[0]:
+                continue
+            try:
+                piece = os.read(self.main, 1000).decode()
+            except OSError:  # Linux's way to say that the other side is closed
+                piece = ""
+            if not piece:
+                assert until is None, self.shown
+                break
+            text += piece.replace("\r\n", "\n")
+            self.shown += piece
+        return text
+
+    def say(self, line):
+        os.write(self.main, f"{line}\n".encode())
+        return self.read()
+
+    def end(self, key="\x04"):
+        """Press Ctrl-D, or another key: the exit code."""
+        if key:
+            os.write(self.main, key.encode())
+        self.read(until=None)
+        code = self.process.wait(timeout=60)
+        os.close(self.main)
+        assert "Traceback" not in self.shown
+        return code
+
+
+@pytest.fixture
+def terminal():
+    opened = Terminal()
+    yield opened
+    opened.process.kill()
+    opened.process.wait()
+
+
+def test_the_example_holds_a_conversation_at_a_terminal(terminal, tmp_path):
+    scenes, pictures, _ = held_out(1, seed=11)
+    pictures[0].save(tmp_path / "another one.png")
+    assert "/picture FILE" in terminal.read()
+    assert terminal.say("Where is the red circle?") == "Where is the red circle?\ntop right\n\n> "
+    refused = terminal.say("/picture absent.png")
+    assert "error: absent.png cannot be read as a picture" in refused
+    assert "picture 2: " in terminal.say(f"/picture {tmp_path / 'another one.png'}")
+    assert terminal.say(f"What colour is the {scenes[0][0].shape}?").count("\n") == 3
+    assert terminal.end() == 0
+
+
+def test_what_is_no_question_is_refused_and_the_conversation_goes_on(terminal):
+    terminal.read()
+    assert "error: /help is not a command: /picture FILE is the only one." in terminal.say("/help")
+    assert "error: /picture is not a command" in terminal.say("/picture")
+    assert "error: the question contains <|image_pad|>" in terminal.say("What is <|image_pad|>?")
+    assert terminal.say("") == "\n\n> "
+    assert "top right" in terminal.say("Where is the red circle?")
+    assert terminal.end() == 0
+
+
+def test_ctrl_c_ends_the_conversation(terminal):
+    terminal.read()
+    os.killpg(terminal.process.pid, signal.SIGINT)
+    assert terminal.end("") == 0
+
+
+@torch.no_grad()
+def test_a_conversation_of_the_example_is_that_without_a_cache(tiny, capsys):
+    """Also where an answer does not read back as the tokens that it had, or stops in the middle."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    import ask as example
+
+    scenes, pictures, rng = held_out(2, seed=4)
+    talk = example.Conversation(*tiny, max_new_tokens=2)
+    fresh = example.Conversation(*tiny, max_new_tokens=2)
+    for number, (question, _) in enumerate(make_questions(scenes[0], rng, 4)):
+        if number in (0, 2):
+            for conversation in (talk, fresh):
+                conversation.add(pictures[number // 2])
+        talk.ask(question)
+        fresh.cache = None
+        fresh.ask(question)
+        assert talk.messages == fresh.messages
+        assert talk.cache.get_seq_length() == talk.cached_ids.shape[1]
 
 
 def test_the_example_answers_and_prints_distances():
@@ -161,7 +269,9 @@ def test_the_example_takes_a_picture_and_a_question(tmp_path):
     assert f"\n{thing.colour}\n" in result.stdout
 
 
-@pytest.mark.parametrize("arguments", [("--image", "absent.png"), ("--image", __file__), ("--model", "absent/model")])
+@pytest.mark.parametrize(
+    "arguments", [("--image", "absent.png"), ("--image", __file__), ("--model", "absent/model"), ("--question", " ")]
+)
 def test_the_example_refuses_what_it_cannot_read(arguments):
     result = run_example(*arguments)
     assert result.returncode != 0
