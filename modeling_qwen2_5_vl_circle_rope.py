@@ -115,8 +115,8 @@ def _by_name(names, args, kwargs):
 # Official checkpoints, V1 and whatever transformers 5 saves name their tensors by an older layout of the modules.
 OLD_LAYOUT = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))": "model.language_model"}
 
-# The same for the model without its head, whose own names have no `model.` in front. Releases with a register take it off
-# by themselves; older ones do not, and save under the last pattern itself, read backwards: so it has no backslash.
+# The same for the model without its head, whose own names have no `model.` in front. Releases with a register take it
+# off by themselves; older ones do not, and save under the last pattern itself, read backwards: so it has no backslash.
 HEADLESS_LAYOUT = {r"^model(?!\.(language_model|visual))": "language_model"}
 if not _is_there(*NAMES_IN_REGISTER):
     HEADLESS_LAYOUT |= {r"^model.language_model": "language_model", r"^model.visual": "visual"}
