@@ -97,7 +97,7 @@ def _recording(calculate, found):
         metrics = found.setdefault(self.task_name, {})
         for (metric, extraction), items in kept.items():
             score, aggregate = self.agg_metrics.get(f"{metric},{extraction}"), self.task.aggregation().get(metric)
-            if metric not in metrics and isinstance(score, (int, float)):
+            if metric not in (*metrics, "bypass") and isinstance(score, (int, float)):  # bypass: nothing was scored
                 with contextlib.redirect_stdout(io.StringIO()):
                     metrics[metric] = float(score), [_score_alone(item, aggregate, self.task) for item in items]
 

@@ -46,14 +46,19 @@ def score(doc, results):
 
 
 def questions(count: int = QUESTIONS) -> list[tuple]:
-    """(picture, question, answer) of the task, the same at every call; pictures are PIL, 112 x 112.
+    """(picture, question, answer) of the task; pictures are PIL, 112 x 112.
+
+    The same at every call, and fewer are the first of more.
 
     Args:
         count: how many, from 1.
     """
     rng = random.Random(SEED)
-    scenes = [make_scene(rng, held_out=True) for _ in range(count)]
-    return [(draw(scene, rng), *make_questions(scene, rng, 1)[0]) for scene in scenes]
+    asked = []
+    for _ in range(count):
+        scene = make_scene(rng, held_out=True)
+        asked.append((draw(scene, rng), *make_questions(scene, rng, 1)[0]))
+    return asked
 
 
 def write(folder: Path, count: int = QUESTIONS) -> Path:

@@ -29,8 +29,8 @@ def test_the_same_weights_as_a_stock_checkpoint_answer_under_m_rope(stock_dir, e
     assert done.returncode == 0, done.stderr
     assert "geometry per layer: mrope mrope mrope mrope mrope mrope" in done.stdout
     score = read(tmp_path / "out").tasks["held_out_shapes"].score / 100
-    # The harness computes in bfloat16, which tips answers that are guesses.
-    assert abs(score - expected["stock"]) <= 0.15 < expected["circle"] - score
+    # The harness computes in bfloat16, which may tip an answer that is a guess.
+    assert abs(score - expected["stock"]) <= 1.01 / QUESTIONS < expected["circle"] - score
 
 
 def test_an_unknown_task_is_refused_before_anything_is_loaded(tmp_path):

@@ -27,8 +27,8 @@ def test_the_same_weights_as_a_stock_checkpoint_answer_under_m_rope(stock_dir, e
     assert done.returncode == 0, done.stderr
     assert "geometry per layer: mrope mrope mrope mrope mrope mrope" in done.stdout
     score = read(tmp_path / "out").tasks["held_out_shapes"].score / 100
-    # The harness keeps pictures as JPEG, which tips answers that are guesses.
-    assert abs(score - expected["stock"]) <= 0.15 < expected["circle"] - score
+    # The harness keeps pictures as JPEG, which may tip an answer that is a guess.
+    assert abs(score - expected["stock"]) <= 1.01 / QUESTIONS < expected["circle"] - score
 
 
 def test_an_unknown_data_set_is_refused_before_anything_is_loaded(tmp_path):
