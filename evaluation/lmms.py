@@ -97,7 +97,7 @@ def _recording(calculate, found):
         metrics = found.setdefault(self.task_name, {})
         for (metric, extraction), items in kept.items():
             score, aggregate = self.agg_metrics.get(f"{metric},{extraction}"), self.task.aggregation().get(metric)
-            if metric not in (*metrics, "bypass") and isinstance(score, (int, float)):  # bypass: nothing was scored
+            if metric not in (*metrics, NO_METRIC) and isinstance(score, (int, float)):
                 with contextlib.redirect_stdout(io.StringIO()):
                     metrics[metric] = float(score), [_score_alone(item, aggregate, self.task) for item in items]
 
@@ -113,7 +113,7 @@ def _score_alone(item, aggregate, task):
 
 
 def _task_result(name, logged, found):
-    metrics = {metric: what for metric, what in found.get(name, {}).items() if metric != NO_METRIC}
+    metrics = found.get(name)
     if not metrics:
         raise EvaluationError(f"lmms-eval gave no number for {name}: it is a task whose answers are judged elsewhere.")
     # MMStar names its categories before the average.

@@ -1,5 +1,6 @@
 """The tiny checkpoint: it answers, through the processor, the pipeline and the example's command."""
 
+import contextlib
 import os
 import pty
 import random
@@ -227,7 +228,12 @@ def test_what_is_no_question_is_refused_and_the_conversation_goes_on(terminal):
 
 def test_ctrl_c_ends_the_conversation(terminal):
     terminal.read()
-    os.killpg(terminal.process.pid, signal.SIGINT)
+    # A signal between the prompt and the wait for a line is noticed with the next one only.
+    while True:
+        os.killpg(terminal.process.pid, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            terminal.process.wait(timeout=10)
+            break
     assert terminal.end("") == 0
 
 
