@@ -73,4 +73,6 @@ def test_without_the_registration_the_checkpoint_is_refused(port, tmp_path):
     with open(tmp_path / "log", "w") as log:
         server = deploy(port, log)
     assert server.wait() != 0
-    assert "rope" in (tmp_path / "log").read_text().lower()
+    # ms-swift knows no such model, or gets as far as the rope type that stock does not know.
+    said = (tmp_path / "log").read_text()
+    assert "no suitable `model_type` was found" in said or "circle_rope" in said
