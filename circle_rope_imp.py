@@ -1,7 +1,9 @@
 """Circle-RoPE geometry: position indices of images, videos and whole sequences, and the Per-Token Distance.
 
-Pure tensor functions (arXiv 2505.16416, section 4). Rows are always ordered (t, h, w); a *merged grid* has one
-language-model token per cell; x is a cell's column and y its row.
+Pure functions of tensors (arXiv 2505.16416, section 4). Rows are always ordered (t, h, w); a *merged grid* has one
+language-model token per cell; x is a cell's column and y its row. Tensors go in and come out; between them the layout
+of a sequence works on float64 arrays, for a batch has many small pieces, and numpy's operations start several times
+faster than torch's.
 """
 
 import functools
@@ -12,6 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+
+# ---- Geometry -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,13 @@ def _range(first, count):
     return torch.arange(first, first + count, dtype=torch.float64, device="cpu")
 
 
+def _read_only(values):
+    """A tensor's values as an array that may be kept and handed out."""
+    array = values.numpy()
+    array.setflags(write=False)
+    return array
+
+
 def _ramp(length):
     """0, 1, 2, ... as a float64 array `(length,)`, which nobody may change."""
     return _long_ramp(length.bit_length())[:length]
@@ -124,33 +135,7 @@ def _ramp(length):
 
 @functools.lru_cache(maxsize=32)
 def _long_ramp(bits):
-    return _range(0, 1 << bits).numpy()
-
-
-@functools.lru_cache(maxsize=16)
-def _frames_of(geometries):
-    """A function of `grid_h` and `grid_w`, which remembers what it has computed: one frame under each geometry.
-
-    It returns a float64 array `(geometries, 3, cells)`, the largest index of each geometry, and of each row.
-    """
-
-    @functools.lru_cache(maxsize=128)
-    def frames(grid_h, grid_w):
-        points = torch.stack([geometry.frame(grid_h, grid_w) for geometry in geometries])
-        rows = points.amax(-1)
-        return points.numpy(), [max(largest) for largest in rows.tolist()], rows
-
-    return frames
-
-
-@functools.lru_cache(maxsize=128)
-def _moves_of(geometries, grid_t, interval):
-    """How far each frame of a video moves, a float64 array `(geometries, 3, grid_t, 1)`, and how far the furthest."""
-    # float32 on purpose: Qwen2.5-VL was trained with long(f * interval) rounded that way.
-    times = (torch.arange(grid_t, dtype=torch.float32, device="cpu") * interval).long().double()
-    axes = torch.tensor([geometry.time_axis for geometry in geometries], dtype=torch.float64, device="cpu")
-    moves = axes[:, :, None] * times
-    return moves[..., None].numpy(), moves.amax(-1)
+    return _read_only(_range(0, 1 << bits))
 
 
 def circle_index(
@@ -183,6 +168,27 @@ def mrope_index(grid_h: int, grid_w: int, device: torch.device | str | None = No
     return MRopeGeometry().frame(grid_h, grid_w).to(torch.float32).to(device)
 
 
+def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tensor) -> torch.Tensor:
+    """Per-Token Distance (paper eq. 1): how unevenly far a text token is from the tokens of an image.
+
+    The mean over text tokens of the mean absolute deviation of the Euclidean distances to all image tokens.
+
+    Args:
+        text_positions: `(3, text_tokens)` (or any number of rows).
+        image_positions: `(3, image_tokens)`, as many rows.
+
+    Returns:
+        float32 scalar, on the device of the input; 0 means that every text token is equally far from all of them.
+    """
+    distances = torch.cdist(
+        text_positions.double().T, image_positions.double().T, compute_mode="donot_use_mm_for_euclid_dist"
+    )
+    return (distances - distances.mean(-1, keepdim=True)).abs().mean().float()
+
+
+# ---- Layout of a sequence -------------------------------------------------------------------------------------------
+
+
 class VisionBlock(NamedTuple):
     """One image or video in a batch: which sample it stands in, its first slot there, and its merged grid.
 
@@ -202,16 +208,38 @@ class VisionBlock(NamedTuple):
 
     def index(self, geometry) -> torch.Tensor:
         """The block's index under `geometry`, float64 `(3, length)`, before it is shifted to its place."""
-        return torch.from_numpy(self._parts((geometry,), _frames_of((geometry,)))[0][0])
+        points, _ = self.indices((geometry,))
+        return torch.tensor(points[0], device="cpu")
 
-    def _parts(self, geometries, frames):
-        """The same under several, an array `(geometries, 3, length)`, and the largest index of each."""
-        points, largest, rows = frames(self.grid_h, self.grid_w)
+    def indices(self, geometries: tuple) -> tuple:
+        """The same under several, an array `(geometries, 3, length)` that is not to be changed, and their largest."""
+        points, largest, rows = _frames(geometries, self.grid_h, self.grid_w)
         if self.grid_t == 1:
             return points, largest
-        moves, furthest = _moves_of(geometries, self.grid_t, self.interval)
-        points = points[:, :, None] + moves
+        moves, furthest = _moves(geometries, self.grid_t, self.interval)
+        points = points[:, :, None] + moves  # (geometries, 3, grid_t, cells)
         return points.reshape(len(geometries), 3, -1), (rows + furthest).amax(-1).tolist()
+
+
+@functools.lru_cache(maxsize=256)
+def _frames(geometries, grid_h, grid_w):
+    """One frame under each geometry: a float64 array `(geometries, 3, cells)`, and each geometry's and row's largest.
+
+    The largest are floats `(geometries,)` and a float64 tensor `(geometries, 3)`.
+    """
+    points = torch.stack([geometry.frame(grid_h, grid_w) for geometry in geometries])
+    rows = points.amax(-1)
+    return _read_only(points), tuple([max(largest) for largest in rows.tolist()]), rows
+
+
+@functools.lru_cache(maxsize=128)
+def _moves(geometries, grid_t, interval):
+    """How far each frame of a video moves, a float64 array `(geometries, 3, grid_t, 1)`, and how far the furthest."""
+    # float32 on purpose: Qwen2.5-VL was trained with long(f * interval) rounded that way.
+    times = (torch.arange(grid_t, dtype=torch.float32, device="cpu") * interval).long().double()
+    axes = torch.tensor([geometry.time_axis for geometry in geometries], dtype=torch.float64, device="cpu")
+    moves = axes[:, :, None] * times
+    return _read_only(moves[..., None]), moves.amax(-1)
 
 
 def find_blocks(
@@ -305,6 +333,139 @@ class Mark(NamedTuple):
     text: tuple[float, ...] | None
     free: tuple[float, ...] | None
     blocks: int
+
+
+def sequence_index(
+    blocks: list[VisionBlock],
+    real: torch.Tensor | None,
+    shape: tuple[int, int],
+    geometries: Sequence[CircleGeometry | MRopeGeometry],
+) -> tuple[torch.Tensor, list[list[float]]]:
+    """Position index of whole sequences: text counts up, a vision block starts behind the largest index so far.
+
+    Args:
+        blocks: the batch's vision blocks, in any order.
+        real: bool `(batch, seq)` on the CPU, False where padded, or None when nothing is.
+        shape: (batch, seq).
+        geometries: one set of three rows is computed for each.
+
+    Returns:
+        position_ids: float32 `(3 * geometries, batch, seq)`, pads 0, on the CPU. Computed in float64 and rounded
+            once, so an index is exact to half a float32 unit in the last place.
+        next_index: the first free index behind every sample under every geometry, `[batch][geometry]`.
+    """
+    position_ids, marks = continue_sequences(blocks, real, shape, geometries)
+    return position_ids, [[max(pair) for pair in zip(own[-1].text, own[-1].free)] for own in marks]
+
+
+def continue_sequences(
+    blocks: list[VisionBlock],
+    real: torch.Tensor | None,
+    shape: tuple[int, int],
+    geometries: Sequence[CircleGeometry | MRopeGeometry],
+    before: list[Mark] | None = None,
+) -> tuple[torch.Tensor, list[list[Mark]]]:
+    """`sequence_index` of tokens that come behind others.
+
+    Args:
+        blocks, real, shape, geometries: of the new tokens, as in `sequence_index`.
+        before: where every sample goes on (`Continuation.last`); at index 0 if not given.
+
+    Returns:
+        position_ids: as in `sequence_index`.
+        marks: where every sample goes on behind each of its pieces, at least one for every sample.
+    """
+    batch, length = shape
+    geometries = tuple(geometries)
+    pieces = _lay_out(blocks, real, shape, geometries)
+    if before is None:
+        before = [start for (start,) in Continuation.of_text(batch, len(geometries)).samples]
+    offsets, marks = _place(pieces, geometries, before)
+
+    # (geometries, 3, batch * length), every piece in its place, and one addition for all of them.
+    exact = torch.empty(len(geometries), 3, batch * length, dtype=torch.float64, device="cpu").numpy()
+    counts, slot = [], 0
+    for own in pieces:
+        for piece in own:
+            exact[:, :, slot : slot + piece.count] = piece.index
+            counts.append(piece.count)
+            slot += piece.count
+    if counts:
+        offsets = torch.tensor(offsets, dtype=torch.float64, device="cpu").numpy().T
+        exact += offsets.repeat(counts, axis=1)[:, None]
+    position_ids = torch.empty(3 * len(geometries), batch, length, dtype=torch.float32, device="cpu")
+    position_ids.numpy()[:] = exact.reshape(position_ids.shape)
+    return position_ids, marks
+
+
+class Piece(NamedTuple):
+    """Neighbouring slots of a sample which are laid out as one.
+
+    Attributes:
+        kind: `TEXT`, `PADS` or `BLOCK`.
+        count: how many slots.
+        index: float64, from 0: `(count,)` of text, `(geometries, 3, count)` of a block, 0 of pads.
+        largest: a block's largest index under each geometry.
+    """
+
+    kind: str
+    count: int
+    index: object
+    largest: Sequence[float] = ()
+
+
+def _lay_out(blocks, real, shape, geometries):
+    """The pieces of every sample in order."""
+    batch, length = shape
+    pieces, filled, parts = [[] for _ in range(batch)], [0] * batch, {}
+    ramp = _ramp(length)
+    waiting = sorted(blocks, reverse=True)
+    for sample, slot, count in _runs(real.numpy()) if real is not None else [(row, 0, length) for row in range(batch)]:
+        own, end = pieces[sample], slot + count
+        if filled[sample] < slot:
+            own.append(Piece(PADS, slot - filled[sample], 0.0))
+        while waiting and waiting[-1][0] == sample and waiting[-1][1] < end:
+            block = waiting.pop()
+            begin, size = block.slot, block[2:]
+            if size not in parts:
+                parts[size] = block.indices(geometries)
+            if slot < begin:
+                own.append(Piece(TEXT, begin - slot, ramp[: begin - slot]))
+            slot = begin + block.length
+            own.append(Piece(BLOCK, slot - begin, *parts[size]))
+        if slot < end:
+            own.append(Piece(TEXT, end - slot, ramp[: end - slot]))
+        filled[sample] = end
+    for own, end in zip(pieces, filled):
+        if end < length:
+            own.append(Piece(PADS, length - end, 0.0))
+    return pieces
+
+
+def _place(pieces, geometries, before):
+    """What is added to the index of every piece, a row of one number per geometry, and every sample's marks."""
+    offsets, marks = [], []
+    strides = [geometry.image_stride for geometry in geometries]
+    nothing = [0.0] * len(strides)
+    for own, (slot, kind, text, free, blocks) in zip(pieces, before):
+        behind = []
+        for kind, count, _, largest in own:
+            slot += count
+            if kind == TEXT:
+                offsets.append(text)
+                text = tuple([index + count for index in text])
+            elif kind == PADS:
+                offsets.append(nothing)
+            else:
+                above = [max(pair) for pair in zip(text, free)]
+                start = [index + stride * blocks for index, stride in zip(above, strides)]
+                offsets.append(start)
+                text = tuple([index + most + 1 for index, most in zip(start, largest)])
+                free = tuple([max(pair) for pair in zip(text, above)])
+                blocks += 1
+            behind.append(Mark(slot, kind, text, free, blocks))
+        marks.append(behind or [Mark(slot, kind, text, free, blocks)])
+    return offsets, marks
 
 
 class Continuation:
@@ -449,147 +610,3 @@ class Continuation:
         if length == 1:
             return self._rows[device] + slot
         return self._rows[device] + torch.arange(slot, slot + length, device=device)
-
-
-def sequence_index(
-    blocks: list[VisionBlock],
-    real: torch.Tensor | None,
-    shape: tuple[int, int],
-    geometries: Sequence[CircleGeometry | MRopeGeometry],
-) -> tuple[torch.Tensor, list[list[float]]]:
-    """Position index of whole sequences: text counts up, a vision block starts behind the largest index so far.
-
-    Args:
-        blocks: the batch's vision blocks, in any order.
-        real: bool `(batch, seq)` on the CPU, False where padded, or None when nothing is.
-        shape: (batch, seq).
-        geometries: one set of three rows is computed for each.
-
-    Returns:
-        position_ids: float32 `(3 * geometries, batch, seq)`, pads 0, on the CPU. Computed in float64 and rounded
-            once, so an index is exact to half a float32 unit in the last place.
-        next_index: the first free index behind every sample under every geometry, `[batch][geometry]`.
-    """
-    position_ids, marks = continue_sequences(blocks, real, shape, geometries)
-    return position_ids, [[max(pair) for pair in zip(own[-1].text, own[-1].free)] for own in marks]
-
-
-def continue_sequences(
-    blocks: list[VisionBlock],
-    real: torch.Tensor | None,
-    shape: tuple[int, int],
-    geometries: Sequence[CircleGeometry | MRopeGeometry],
-    before: list[Mark] | None = None,
-) -> tuple[torch.Tensor, list[list[Mark]]]:
-    """`sequence_index` of tokens that come behind others.
-
-    Args:
-        blocks, real, shape, geometries: of the new tokens, as in `sequence_index`.
-        before: where every sample goes on (`Continuation.last`); at index 0 if not given.
-
-    Returns:
-        position_ids: as in `sequence_index`.
-        marks: where every sample goes on behind each of its pieces, at least one for every sample.
-    """
-    batch, length = shape
-    geometries = tuple(geometries)
-    pieces = _lay_out(blocks, real, shape, geometries)
-    if before is None:
-        before = [start for (start,) in Continuation.of_text(batch, len(geometries)).samples]
-    offsets, marks = _place(pieces, geometries, before)
-
-    # Arrays, not tensors, and one addition for all pieces: a batch can have many small ones.
-    exact = torch.empty(len(geometries), 3, batch * length, dtype=torch.float64, device="cpu").numpy()
-    counts, slot = [], 0
-    for own in pieces:
-        for piece in own:
-            exact[:, :, slot : slot + piece.count] = piece.index
-            counts.append(piece.count)
-            slot += piece.count
-    if counts:
-        offsets = torch.tensor(offsets, dtype=torch.float64, device="cpu").numpy().T
-        exact += offsets.repeat(counts, axis=1)[:, None]
-    position_ids = torch.empty(3 * len(geometries), batch, length, dtype=torch.float32, device="cpu")
-    position_ids.numpy()[:] = exact.reshape(position_ids.shape)
-    return position_ids, marks
-
-
-class _Piece(NamedTuple):
-    """Neighbouring slots of a sample: `kind` as a mark's, how many, their index from 0, a block's largest indices."""
-
-    kind: str
-    count: int
-    index: object
-    largest: Sequence[float] = ()
-
-
-def _lay_out(blocks, real, shape, geometries):
-    """The pieces of every sample in order."""
-    batch, length = shape
-    pieces, filled, parts = [[] for _ in range(batch)], [0] * batch, {}
-    frames, ramp = _frames_of(geometries), _ramp(length)
-    waiting = sorted(blocks, reverse=True)
-    for sample, slot, count in _runs(real.numpy()) if real is not None else [(row, 0, length) for row in range(batch)]:
-        own, end = pieces[sample], slot + count
-        if filled[sample] < slot:
-            own.append(_Piece(PADS, slot - filled[sample], 0.0))
-        while waiting and waiting[-1][0] == sample and waiting[-1][1] < end:
-            block = waiting.pop()
-            begin, size = block.slot, block[2:]
-            if size not in parts:
-                parts[size] = block._parts(geometries, frames)
-            if slot < begin:
-                own.append(_Piece(TEXT, begin - slot, ramp[: begin - slot]))
-            slot = begin + block.length
-            own.append(_Piece(BLOCK, slot - begin, *parts[size]))
-        if slot < end:
-            own.append(_Piece(TEXT, end - slot, ramp[: end - slot]))
-        filled[sample] = end
-    for own, end in zip(pieces, filled):
-        if end < length:
-            own.append(_Piece(PADS, length - end, 0.0))
-    return pieces
-
-
-def _place(pieces, geometries, before):
-    """What is added to the index of every piece, a row of one number per geometry, and every sample's marks."""
-    offsets, marks = [], []
-    strides = [geometry.image_stride for geometry in geometries]
-    nothing = [0.0] * len(strides)
-    for own, (slot, kind, text, free, blocks) in zip(pieces, before):
-        behind = []
-        for kind, count, _, largest in own:
-            slot += count
-            if kind == TEXT:
-                offsets.append(text)
-                text = tuple([index + count for index in text])
-            elif kind == PADS:
-                offsets.append(nothing)
-            else:
-                above = [max(pair) for pair in zip(text, free)]
-                start = [index + stride * blocks for index, stride in zip(above, strides)]
-                offsets.append(start)
-                text = tuple([index + most + 1 for index, most in zip(start, largest)])
-                free = tuple([max(pair) for pair in zip(text, above)])
-                blocks += 1
-            behind.append(Mark(slot, kind, text, free, blocks))
-        marks.append(behind or [Mark(slot, kind, text, free, blocks)])
-    return offsets, marks
-
-
-def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tensor) -> torch.Tensor:
-    """Per-Token Distance (paper eq. 1): how unevenly far a text token is from the tokens of an image.
-
-    The mean over text tokens of the mean absolute deviation of the Euclidean distances to all image tokens.
-
-    Args:
-        text_positions: `(3, text_tokens)` (or any number of rows).
-        image_positions: `(3, image_tokens)`, as many rows.
-
-    Returns:
-        float32 scalar, on the device of the input; 0 means that every text token is equally far from all of them.
-    """
-    distances = torch.cdist(
-        text_positions.double().T, image_positions.double().T, compute_mode="donot_use_mm_for_euclid_dist"
-    )
-    return (distances - distances.mean(-1, keepdim=True)).abs().mean().float()

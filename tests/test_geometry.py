@@ -89,8 +89,17 @@ def test_the_papers_table_of_per_token_distances():
 
 
 def test_rings_are_computed_once():
-    first, second = (VisionBlock(0, slot, 1, 7, 5).index(CircleGeometry(radius=3.25)) for slot in (0, 40))
-    assert first.data_ptr() == second.data_ptr()
+    first, second = (VisionBlock(0, slot, 1, 7, 5).indices((CircleGeometry(radius=3.25),))[0] for slot in (0, 40))
+    assert first is second
+
+
+def test_nobody_changes_a_ring_that_others_see():
+    block, geometry = VisionBlock(0, 0, 1, 7, 5), CircleGeometry(radius=3.25)
+    before = block.index(geometry)
+    block.index(geometry).zero_()
+    assert torch.equal(block.index(geometry), before)
+    with pytest.raises(ValueError, match="read-only"):
+        block.indices((geometry,))[0][:] = 0
 
 
 def test_a_video_moves_its_ring_along_the_text_axis():
