@@ -527,7 +527,8 @@ class Continuation:
         """Behind `length` slots of text whose indices are their slots."""
         index = (float(length),) * geometries
         start = Mark(0, TEXT, (0.0,) * geometries, (0.0,) * geometries, 0)
-        return cls([[start, Mark(length, TEXT, index, index, 0)] if length else [start]] * batch)
+        marks = [start, Mark(length, TEXT, index, index, 0)] if length else [start]
+        return cls([list(marks) for _ in range(batch)])
 
     @classmethod
     def from_index(cls, starts: list[float], geometries: int) -> "Continuation":

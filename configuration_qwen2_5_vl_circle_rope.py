@@ -6,6 +6,7 @@ At its end stands the model card that says all that of a checkpoint: it is here 
 import contextlib
 import copy
 import difflib
+import inspect
 import json
 import math
 import re
@@ -290,6 +291,18 @@ def mark(config_dict: dict) -> dict:
     return config_dict
 
 
+def _level_of_caller():
+    """The `stacklevel` of a warning that points at the user's line, through our two files and transformers' own."""
+    ours = (__name__, __name__.replace("configuration_", "modeling_"))
+    frame, level = inspect.currentframe().f_back, 1
+    while frame.f_back:
+        module = frame.f_globals.get("__name__", "")
+        if module not in ours and module.split(".")[0] not in ("transformers", "huggingface_hub"):
+            break
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def _auto_map(given):
     """Our own `auto_map`, or a given one that names another repository's code.
 
@@ -367,7 +380,7 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
                 warnings.warn(
                     f'circle_rope["base"] is {base}, but the checkpoint was trained with rope_theta {rope_theta}: its '
                     f"weights need fine-tuning under the new base (leave the key out to keep {rope_theta}).",
-                    stacklevel=3,
+                    stacklevel=_level_of_caller(),
                 )
             theta_in["rope_theta"] = float(base)
         if block.get("mrope_section") is not None:

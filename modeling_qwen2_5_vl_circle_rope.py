@@ -111,10 +111,12 @@ def _by_name(names, args, kwargs):
     return {**dict(zip(names, args)), **kwargs} if args else kwargs
 
 
-# ---- How names of tensors are read ----------------------------------------------------------------------------------
+# ---- Names of tensors -----------------------------------------------------------------------------------------------
+
 
 # Official checkpoints, V1 and whatever transformers 5 saves name their tensors by an older layout of the modules.
 OLD_LAYOUT = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))": "model.language_model"}
+
 
 # The same for the model without its head, whose own names have no `model.` in front. Releases with a register take it
 # off by themselves; older ones do not, and save under the last pattern itself, read backwards: so it has no backslash.
@@ -122,7 +124,9 @@ HEADLESS_LAYOUT = {r"^model(?!\.(language_model|visual))": "language_model"}
 if not HAS_REGISTER_OF_NAMES:
     HEADLESS_LAYOUT |= {r"^model.language_model": "language_model", r"^model.visual": "visual"}
 
+
 ADAPTER_CONFIG = "adapter_config.json"
+
 
 # A task's own head may be missing from a checkpoint, or left over from it.
 BODY = re.compile(r"(^|\.)(language_model|visual|embed_tokens|layers|blocks)\.")
@@ -205,29 +209,14 @@ def _refuse_misnamed(model, info):
         )
 
 
-# ---- How positions travel -------------------------------------------------------------------------------------------
+# ---- Making positions -----------------------------------------------------------------------------------------------
 
 
-# Where the last model of this file came from. Where a release has one module for all directories of one name, another
-# directory's file is run in that module, over what is here.
-_earlier_origin, _origin = globals().get("_origin"), None
+VISION_ARGUMENTS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 
 
-def _warn_of_other_code(origin):
-    """Warn where models that are loaded already have got other functions under them by this file's coming."""
-    global _origin
-    _origin = origin
-    if _earlier_origin and _earlier_origin != origin:
-        warnings.warn(
-            f"{_earlier_origin} and {origin} have different modeling files, which this transformers release loads as "
-            "one module: a model of the first now runs and saves code of the second. Give their directories different "
-            "names, or load them in two processes.",
-            stacklevel=2,
-        )
-
-
-def _to_host(*tensors):
-    """The given tensors on the CPU, with one device synchronisation at most; anything else as it is."""
+def to_host(*tensors):
+    """A tuple of the given tensors on the CPU, with one device synchronisation at most; anything else as it is."""
     away = [tensor for tensor in tensors if torch.is_tensor(tensor) and tensor.device.type != "cpu"]
     if not away:
         return tensors
@@ -241,6 +230,204 @@ def _to_host(*tensors):
 
 def _like(tensor, values):
     return values.view(tensor.shape).to(tensor.dtype)
+
+
+def mask_of_tokens(attention_mask: torch.Tensor | None, length: int | None = None) -> torch.Tensor | None:
+    """The mask of the last `length` tokens, or of all, `(batch, length)`, 0 where padded; None where none is given.
+
+    A mask of pairs of tokens (4-D, or flex attention's own) says nothing of padding, and counts as none. Behind a
+    cache a mask may cover the new tokens alone, or the cached ones in front of them as well.
+    """
+    if not torch.is_tensor(attention_mask) or attention_mask.ndim != 2:
+        return None
+    return attention_mask if length is None else attention_mask[:, -length:]
+
+
+def _real_tokens(mask):
+    """Which tokens of a mask are no padding, bool `(batch, length)` on the CPU, or None where all are."""
+    if mask is None:
+        return None
+    real = to_host(mask)[0].bool()
+    return None if real.numpy().all() else real
+
+
+def _seconds_of(videos, second_per_grid_ts):
+    """Seconds between two frames, one number for each video."""
+    if second_per_grid_ts is None:
+        return [1.0] * len(videos)
+    try:
+        seconds = torch.as_tensor(second_per_grid_ts)
+    except (TypeError, ValueError, RuntimeError):
+        seconds = torch.empty(0, 0)
+    if seconds.ndim == 0:
+        return [seconds.item()] * len(videos)
+    if seconds.ndim > 1 or len(seconds) != len(videos):
+        given = f"the shape {tuple(seconds.shape)}" if seconds.numel() else f"the value {second_per_grid_ts!r}"
+        raise ValueError(
+            f"second_per_grid_ts has {given}, but video_grid_thw has {len(videos)} rows: give one number of seconds "
+            "for every video, or one for all."
+        )
+    return seconds.tolist()
+
+
+def vision_of(arguments):
+    """`image_grid_thw`, `video_grid_thw` and `second_per_grid_ts` among the arguments of a call."""
+    return tuple(arguments.get(key) for key in VISION_ARGUMENTS)
+
+
+def has_grids(vision):
+    """Whether there is an image or a video in what `vision_of` gives."""
+    return vision[0] is not None or vision[1] is not None
+
+
+class MakesPositions:
+    """Mixed into the model: positions of whole sequences, and of tokens that come behind others.
+
+    Attributes:
+        geometries: those in use, circle first, in the order of the position rows.
+        rope_deltas: float32 `(batch, geometries)` of the last prefill, or None after text alone, for readers; a cache
+            goes on by itself. The next text token behind a sequence of n slots (pads counted) has the index
+            n + rope_deltas, for each geometry.
+    """
+
+    def get_rope_index(
+        self,
+        input_ids: torch.LongTensor,
+        image_grid_thw: torch.LongTensor | None = None,
+        video_grid_thw: torch.LongTensor | None = None,
+        second_per_grid_ts: torch.Tensor | float | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Position indices of whole sequences, for every geometry in use (circle first).
+
+        Modality is read from `input_ids`; anything else (such as `mm_token_type_ids`) is accepted and not needed.
+
+        Args:
+            input_ids: int64 `(batch, seq)`.
+            image_grid_thw: int64 `(images, 3)`, grids before the spatial merge, in the order of the batch.
+            video_grid_thw: int64 `(videos, 3)`, likewise.
+            second_per_grid_ts: float `(videos,)`, seconds between two frames, or one number for all; 1 if not given.
+            attention_mask: `(batch, seq)`, 0 where padded.
+
+        Returns:
+            position_ids: float32 `(3 * geometries, batch, seq)`, 0 where padded.
+            rope_deltas: float32 `(batch, geometries)`, index of a text token that comes next, minus seq.
+
+        Raises:
+            ValueError: the placeholder tokens do not fit the grids, or second_per_grid_ts does not fit the videos.
+        """
+        vision = (image_grid_thw, video_grid_thw, second_per_grid_ts)
+        if not has_grids(vision):
+            input_ids = torch.zeros_like(input_ids)  # as upstream: without any picture, placeholders are text
+        position_ids, continuation = self.position_index(input_ids, vision, attention_mask)
+        return position_ids, continuation.deltas(input_ids.device)
+
+    def position_index(self, input_ids, vision, attention_mask=None, past_length=0, continuation=None):
+        """Positions of tokens behind `past_length` slots, and where their samples go on behind them.
+
+        The arguments are those of `next_position_ids`; here the tokens are laid out whatever they are.
+        """
+        device, (batch, length) = input_ids.device, input_ids.shape
+        input_ids, mask, *vision = to_host(input_ids, mask_of_tokens(attention_mask, length), *vision)
+        real = _real_tokens(mask)
+        if continuation is None:
+            continuation = Continuation.of_text(batch, len(self.geometries), past_length)
+        continuation = continuation.until(past_length)
+        position_ids, marks = continue_sequences(
+            self.vision_blocks(input_ids, *vision, real),
+            real,
+            (batch, length),
+            self.geometries,
+            continuation.last(),
+        )
+        return position_ids.to(device, non_blocking=True), continuation.extend(marks)
+
+    def merged_grids(self, grid_thw: torch.LongTensor | None) -> list[tuple[int, int, int]]:
+        """Grids `(blocks, 3)` on the CPU as (t, h, w) each in language-model tokens."""
+        if grid_thw is None:
+            return []
+        merge = self.config.vision_config.spatial_merge_size
+        return [(t, h // merge, w // merge) for t, h, w in grid_thw.tolist()]
+
+    def vision_blocks(
+        self,
+        input_ids: torch.LongTensor,
+        image_grid_thw: torch.LongTensor | None = None,
+        video_grid_thw: torch.LongTensor | None = None,
+        second_per_grid_ts: torch.Tensor | float | None = None,
+        real: torch.Tensor | None = None,
+    ) -> list[VisionBlock]:
+        """Where the images and videos of a batch stand: `get_rope_index`'s arguments on the CPU, with a bool mask."""
+        images, videos = self.merged_grids(image_grid_thw), self.merged_grids(video_grid_thw)
+        frequency = self.config.vision_config.tokens_per_second if videos else None
+        intervals = [frequency * second for second in _seconds_of(videos, second_per_grid_ts)]
+        return [
+            *find_blocks(input_ids, real, self.config.image_token_id, images, [0.0] * len(images), "image"),
+            *find_blocks(input_ids, real, self.config.video_token_id, videos, intervals, "video"),
+        ]
+
+    def placeholder_ids(self, inputs_embeds: torch.Tensor) -> torch.LongTensor:
+        """Token ids `(batch, seq)` as far as positions need them, read back from embeddings `(batch, seq, hidden)`."""
+        input_ids = torch.zeros(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+        for token_id in (self.config.image_token_id, self.config.video_token_id):
+            token = self.get_input_embeddings()(torch.tensor(token_id, device=inputs_embeds.device))
+            input_ids.masked_fill_((inputs_embeds == token).all(-1), token_id)
+        return input_ids
+
+    def has_placeholders(self, input_ids: torch.LongTensor) -> bool:
+        """Whether any image or video placeholder is among these tokens."""
+        return bool(((input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)).any())
+
+    def next_position_ids(
+        self,
+        input_ids: torch.LongTensor,
+        vision=(None, None, None),
+        attention_mask=None,
+        past_length: int = 0,
+        continuation: Continuation | None = None,
+    ) -> tuple[torch.Tensor | None, Continuation | None]:
+        """Positions of the tokens that come behind `past_length` cached slots.
+
+        Args:
+            input_ids: the new tokens alone, `(batch, seq)`.
+            vision: `image_grid_thw`, `video_grid_thw` and `second_per_grid_ts` of the new images and videos alone.
+            attention_mask: `(batch, past_length + seq)` or `(batch, seq)`, 0 where padded.
+            past_length: slots in the cache, pads counted.
+            continuation: where the cached samples go on; None for text.
+
+        Returns:
+            float32 `(3 * geometries, batch, seq)`, or None at the start of a text, where every index is its slot; and
+            where the samples go on behind the new tokens, None likewise.
+        """
+        length = input_ids.shape[1]
+        if has_grids(vision) and (past_length == 0 or self.has_placeholders(input_ids)):
+            position_ids, continuation = self.position_index(
+                input_ids, vision, attention_mask, past_length, continuation
+            )
+            self.rope_deltas = continuation.deltas(input_ids.device)
+            return position_ids, continuation
+        real = _real_tokens(mask_of_tokens(attention_mask, length)) if length > 1 else None
+        if real is not None:
+            if past_length == 0:
+                # As upstream: in newer releases text begins at its slot, behind the pads in front of it, in older ones
+                # at 0. Other pads count nothing.
+                first = real.int().argmax(1).double()
+                if not hasattr(upstream.Qwen2_5_VLModel, "compute_3d_position_ids"):
+                    first.zero_()
+                continuation = Continuation.from_index(first.tolist(), len(self.geometries))
+            ids = torch.zeros_like(input_ids, dtype=torch.long)
+            return self.position_index(ids, (None, None, None), attention_mask, past_length, continuation)
+        if continuation is None and past_length == 0:
+            return None, None
+        if continuation is None:
+            continuation = Continuation.of_text(len(input_ids), len(self.geometries), past_length)
+        elif continuation.end > past_length:
+            continuation = continuation.until(past_length)
+        return continuation.text_position_ids(past_length, length, input_ids.device), continuation
+
+
+# ---- Carrying positions to the layers -------------------------------------------------------------------------------
 
 
 def split_position_rows(
@@ -274,7 +461,7 @@ def split_position_rows(
         position_ids = position_ids.expand(3, -1, -1)
     text_row = None
     if position_ids.ndim == 3 and position_ids.shape[0] in (4, rows + 1):
-        text_row, position_ids = position_ids[0].long(), position_ids[1:]
+        text_row, position_ids = position_ids[0].long(), position_ids[1:]  # (batch, seq) and (3 or rows, batch, seq)
     if position_ids.ndim == 3 and position_ids.shape[0] == 3:
         position_ids = position_ids.repeat(num_geometries, 1, 1)
     if position_ids.ndim != 3 or position_ids.shape[0] != rows:
@@ -322,6 +509,7 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
             super().__init__(config)
         self.geometry_of_layer = []  # one list for all layers, so that a schedule reaches those that something wraps
         for number, layer in enumerate(self.layers):
+            # Upstream's __init__ names the class of its layers; ours has the same modules and only another forward.
             layer.__class__ = Qwen2_5_VLDecoderLayer
             layer.number, layer.geometry_of_layer = number, self.geometry_of_layer
         self.set_schedule(schedule, geometries)
@@ -349,13 +537,15 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
                 past_length = 0 if cache is None else cache.get_seq_length()
                 slots = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past_length
                 _, positions = split_position_rows(slots.expand(inputs_embeds.shape[:2]), self.num_geometries)
+            # (3 * geometries, batch, seq) becomes cos and sin, (3, batch, seq, head_dim) each, for every geometry.
             kwargs["geometry_embeddings"] = tuple(self.rotary_emb(inputs_embeds, rows) for rows in positions.split(3))
-        # Masks and packing are made from the text row alone, never from fractional positions.
+        # Masks and packing are made from the text row alone, never from fractional positions. Upstream takes it as the
+        # first of four rows.
         kwargs["position_ids"] = None if text_row is None else text_row.expand(4, -1, -1)
         return super().forward(**kwargs)
 
 
-# ---- How a cache goes on --------------------------------------------------------------------------------------------
+# ---- Going on behind a cache ----------------------------------------------------------------------------------------
 
 
 def find_cache(arguments) -> Cache | None:
@@ -364,7 +554,7 @@ def find_cache(arguments) -> Cache | None:
     return next((value for value in values if isinstance(value, Cache)), None)
 
 
-def _slot_of(cache, kwargs):
+def slot_of(cache, kwargs):
     """First free slot of a cache, pads counted: a number, or a tensor where only the device knows it."""
     if cache is None:
         return 0
@@ -373,6 +563,12 @@ def _slot_of(cache, kwargs):
     known = cache_position is not None and len(cache_position) > 0
     slot = cache_position[0] if known else cache.get_seq_length()
     return slot.clone() if torch.is_tensor(slot) else slot
+
+
+def batch_of(cache):
+    """How many samples a cache of somebody else's holds, or None where it does not say."""
+    keys = getattr(cache.layers[0], "keys", None) if getattr(cache, "layers", None) else None
+    return keys.shape[0] if torch.is_tensor(keys) else None
 
 
 class ContinuedCache:
@@ -414,9 +610,10 @@ def _make_continued(cls):
     return _continued(cls).__new__(_continued(cls))
 
 
-def _keep(cache, continuation):
+def keep_continuation(cache, continuation):
     """Let a cache know where it goes on."""
     if not isinstance(cache, ContinuedCache):
+        # The caller holds this very object and hands it in again, and `reorder_cache` and `crop` are called on it.
         cache.__class__ = _continued(type(cache))
     cache.continuation = continuation
     if hasattr(cache, "has_unknown_positions"):
@@ -428,36 +625,33 @@ def _keep(cache, continuation):
 _ANNOUNCED: ContextVar[tuple[torch.Tensor, Continuation] | None] = ContextVar("_ANNOUNCED", default=None)
 
 
-def _announce(position_ids, cache, continuation):
+def announce(position_ids, cache, continuation):
     """Positions of a step of `generate` on their way to `forward`, which may be compiled, or make the cache itself."""
     if cache is not None:
-        _keep(cache, continuation)
+        keep_continuation(cache, continuation)
     _ANNOUNCED.set((position_ids, continuation))
     return position_ids
 
 
-def _batch_of(cache):
-    """How many samples a cache of somebody else's holds, or None where it does not say."""
-    keys = getattr(cache.layers[0], "keys", None) if getattr(cache, "layers", None) else None
-    return keys.shape[0] if torch.is_tensor(keys) else None
+# ---- The model without its head -------------------------------------------------------------------------------------
 
 
-# ---- How positions are made -----------------------------------------------------------------------------------------
-
-MODEL_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLModel.forward)
-VISION_ARGUMENTS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
-
-
-def _is_mask_of_tokens(attention_mask):
-    return torch.is_tensor(attention_mask) and attention_mask.ndim == 2
+# Where the last model of this file came from. Where a release has one module for all directories of one name, another
+# directory's file is run in that module, over what is here.
+_earlier_origin, _origin = globals().get("_origin"), None
 
 
-def _real_tokens(attention_mask, length):
-    """Which of the last `length` tokens are no padding, bool `(batch, length)` on the CPU, or None where all are."""
-    if not _is_mask_of_tokens(attention_mask):
-        return None
-    real = _to_host(attention_mask[:, -length:])[0].bool()
-    return None if real.numpy().all() else real
+def _warn_of_other_code(origin):
+    """Warn where models that are loaded already have got other functions under them by this file's coming."""
+    global _origin
+    _origin = origin
+    if _earlier_origin and _earlier_origin != origin:
+        warnings.warn(
+            f"{_earlier_origin} and {origin} have different modeling files, which this transformers release loads as "
+            "one module: a model of the first now runs and saves code of the second. Give their directories different "
+            "names, or load them in two processes.",
+            stacklevel=2,
+        )
 
 
 _WARNED = []  # whether the warning below has been given
@@ -468,42 +662,13 @@ def _are_stock_positions(position_ids):
     return position_ids.ndim == 3 and position_ids.shape[0] in (3, 4) and not position_ids.is_floating_point()
 
 
-def _seconds_of(videos, second_per_grid_ts):
-    """Seconds between two frames, one number for each video."""
-    if second_per_grid_ts is None:
-        return [1.0] * len(videos)
-    try:
-        seconds = torch.as_tensor(second_per_grid_ts)
-    except (TypeError, ValueError, RuntimeError):
-        seconds = torch.empty(0, 0)
-    if seconds.ndim == 0:
-        return [seconds.item()] * len(videos)
-    if seconds.ndim > 1 or len(seconds) != len(videos):
-        given = f"the shape {tuple(seconds.shape)}" if seconds.numel() else f"the value {second_per_grid_ts!r}"
-        raise ValueError(
-            f"second_per_grid_ts has {given}, but video_grid_thw has {len(videos)} rows: give one number of seconds "
-            "for every video, or one for all."
-        )
-    return seconds.tolist()
+MODEL_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLModel.forward)
 
 
-def _vision_of(arguments):
-    return tuple(arguments.get(key) for key in VISION_ARGUMENTS)
-
-
-def _has_grids(vision):
-    return vision[0] is not None or vision[1] is not None
-
-
-class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
+class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Qwen2_5_VLModel):
     """Qwen2.5-VL without its head, under Circle-RoPE.
 
     A config whose schedule has M-RoPE layers makes a `Qwen2_5_VLModel_AGE_V2`.
-
-    Attributes:
-        rope_deltas: float32 `(batch, geometries)` of the last prefill, or None after text alone, for readers; a cache
-            goes on by itself. The next text token behind a sequence of n slots (pads counted) has the index
-            n + rope_deltas, for each geometry.
     """
 
     config: Qwen2_5_VLConfig_CircleRoPE_V2
@@ -565,92 +730,6 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             # The class says whether some layers see M-RoPE, as if the model had been built under the block.
             self.__class__ = _class_of(self.config)
 
-    def get_rope_index(
-        self,
-        input_ids: torch.LongTensor,
-        image_grid_thw: torch.LongTensor | None = None,
-        video_grid_thw: torch.LongTensor | None = None,
-        second_per_grid_ts: torch.Tensor | float | None = None,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Position indices of whole sequences, for every geometry in use (circle first).
-
-        Modality is read from `input_ids`; anything else (such as `mm_token_type_ids`) is accepted and not needed.
-
-        Args:
-            input_ids: int64 `(batch, seq)`.
-            image_grid_thw: int64 `(images, 3)`, grids before the spatial merge, in the order of the batch.
-            video_grid_thw: int64 `(videos, 3)`, likewise.
-            second_per_grid_ts: float `(videos,)`, seconds between two frames, or one number for all; 1 if not given.
-            attention_mask: `(batch, seq)`, 0 where padded.
-
-        Returns:
-            position_ids: float32 `(3 * geometries, batch, seq)`, 0 where padded.
-            rope_deltas: float32 `(batch, geometries)`, index of a text token that comes next, minus seq.
-
-        Raises:
-            ValueError: the placeholder tokens do not fit the grids, or second_per_grid_ts does not fit the videos.
-        """
-        vision = (image_grid_thw, video_grid_thw, second_per_grid_ts)
-        if not _has_grids(vision):
-            input_ids = torch.zeros_like(input_ids)  # as upstream: without any picture, placeholders are text
-        position_ids, continuation = self._index(input_ids, vision, attention_mask)
-        return position_ids, continuation.deltas(input_ids.device)
-
-    def _index(self, input_ids, vision, attention_mask=None, past_length=0, continuation=None):
-        """Positions of tokens behind `past_length` slots, and where their samples go on behind them."""
-        device, (batch, length) = input_ids.device, input_ids.shape
-        attention_mask = attention_mask[:, -length:] if _is_mask_of_tokens(attention_mask) else None
-        input_ids, attention_mask, *vision = _to_host(input_ids, attention_mask, *vision)
-        real = _real_tokens(attention_mask, length)
-        if continuation is None:
-            continuation = Continuation.of_text(batch, len(self.geometries), past_length)
-        continuation = continuation.until(past_length)
-        position_ids, marks = continue_sequences(
-            self.vision_blocks(input_ids, *vision, real),
-            real,
-            (batch, length),
-            self.geometries,
-            continuation.last(),
-        )
-        return position_ids.to(device, non_blocking=True), continuation.extend(marks)
-
-    def _merged_grids(self, grid_thw):
-        if grid_thw is None:
-            return []
-        merge = self.config.vision_config.spatial_merge_size
-        return [(t, h // merge, w // merge) for t, h, w in grid_thw.tolist()]
-
-    def vision_blocks(
-        self,
-        input_ids: torch.LongTensor,
-        image_grid_thw: torch.LongTensor | None = None,
-        video_grid_thw: torch.LongTensor | None = None,
-        second_per_grid_ts: torch.Tensor | float | None = None,
-        real: torch.Tensor | None = None,
-    ) -> list[VisionBlock]:
-        """Where the images and videos of a batch stand: `get_rope_index`'s arguments on the CPU, with a bool mask."""
-        images, videos = self._merged_grids(image_grid_thw), self._merged_grids(video_grid_thw)
-        frequency = self.config.vision_config.tokens_per_second if videos else None
-        intervals = [frequency * second for second in _seconds_of(videos, second_per_grid_ts)]
-        return [
-            *find_blocks(input_ids, real, self.config.image_token_id, images, [0.0] * len(images), "image"),
-            *find_blocks(input_ids, real, self.config.video_token_id, videos, intervals, "video"),
-        ]
-
-    def _placeholder_ids(self, inputs_embeds):
-        """Token ids as far as positions need them, read back from embeddings."""
-        input_ids = torch.zeros(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
-        for token_id in (self.config.image_token_id, self.config.video_token_id):
-            token = self.get_input_embeddings()(torch.tensor(token_id, device=inputs_embeds.device))
-            input_ids.masked_fill_((inputs_embeds == token).all(-1), token_id)
-        return input_ids
-
-    def has_placeholders(self, input_ids: torch.LongTensor) -> bool:
-        """Whether any image or video placeholder is among these tokens."""
-        return bool(((input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)).any())
-
     def continuation_of(self, cache: Cache | None, batch: int, past_length: int) -> Continuation | None:
         """Where the samples of a cache go on: as it knows itself, or None where it holds text alone or nothing.
 
@@ -665,7 +744,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
                 "pass position_ids for the tokens behind them as well."
             )
         continuation = cache.continuation if isinstance(cache, ContinuedCache) else None
-        held = len(continuation.samples) if continuation is not None else _batch_of(cache)
+        held = len(continuation.samples) if continuation is not None else batch_of(cache)
         if held not in (None, batch):
             raise ValueError(
                 f"the cache holds {held} samples, but the tokens are {batch}: give one row of tokens for each sample "
@@ -673,63 +752,18 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             )
         return continuation
 
-    def next_position_ids(
-        self,
-        input_ids: torch.LongTensor,
-        vision=(None, None, None),
-        attention_mask=None,
-        past_length: int = 0,
-        continuation: Continuation | None = None,
-    ) -> tuple[torch.Tensor | None, Continuation | None]:
-        """Positions of the tokens that come behind `past_length` cached slots.
-
-        Args:
-            input_ids: the new tokens alone, `(batch, seq)`.
-            vision: `image_grid_thw`, `video_grid_thw` and `second_per_grid_ts` of the new images and videos alone.
-            attention_mask: `(batch, past_length + seq)` or `(batch, seq)`, 0 where padded.
-            past_length: slots in the cache, pads counted.
-            continuation: where the cached samples go on; None for text.
-
-        Returns:
-            float32 `(3 * geometries, batch, seq)`, or None at the start of a text, where every index is its slot; and
-            where the samples go on behind the new tokens, None likewise.
-        """
-        length = input_ids.shape[1]
-        if _has_grids(vision) and (past_length == 0 or self.has_placeholders(input_ids)):
-            position_ids, continuation = self._index(input_ids, vision, attention_mask, past_length, continuation)
-            self.rope_deltas = continuation.deltas(input_ids.device)
-            return position_ids, continuation
-        real = _real_tokens(attention_mask, length) if length > 1 else None
-        if real is not None:
-            if past_length == 0:
-                # As upstream: in newer releases text begins at its slot, behind the pads in front of it, in older ones
-                # at 0. Other pads count nothing.
-                first = real.int().argmax(1).double()
-                if not hasattr(upstream.Qwen2_5_VLModel, "compute_3d_position_ids"):
-                    first.zero_()
-                continuation = Continuation.from_index(first.tolist(), len(self.geometries))
-            ids = torch.zeros_like(input_ids, dtype=torch.long)
-            return self._index(ids, (None, None, None), attention_mask, past_length, continuation)
-        if continuation is None and past_length == 0:
-            return None, None
-        if continuation is None:
-            continuation = Continuation.of_text(len(input_ids), len(self.geometries), past_length)
-        elif continuation.end > past_length:
-            continuation = continuation.until(past_length)
-        return continuation.text_position_ids(past_length, length, input_ids.device), continuation
-
     @torch.compiler.disable  # it reads token ids and grids as Python numbers
     def _make_positions(self, kwargs, cache):
         """`next_position_ids` of the arguments of a forward."""
         for pixels, grid_thw in (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")):
             if kwargs.get(grid_thw) is None and kwargs.get(pixels) is not None:
                 raise ValueError(f"{pixels} was given without {grid_thw}: pass both, as the processor returns them.")
-        past_length = int(_slot_of(cache, kwargs))
-        vision = _vision_of(kwargs)
+        past_length = int(slot_of(cache, kwargs))
+        vision = vision_of(kwargs)
         tokens = kwargs.get("input_ids")
         if tokens is None:
             embeds = kwargs["inputs_embeds"]
-            tokens = self._placeholder_ids(embeds) if _has_grids(vision) else embeds[..., 0]
+            tokens = self.placeholder_ids(embeds) if has_grids(vision) else embeds[..., 0]
         if past_length == 0:
             self.rope_deltas = None
         continuation = self.continuation_of(cache, tokens.shape[0], past_length)
@@ -743,7 +777,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         """Warn, once, of ready-made positions that put pictures on M-RoPE's grid where layers should see a ring."""
         if input_ids is None or input_ids.shape != position_ids.shape[1:]:
             return
-        ids, rows = _to_host(input_ids, position_ids[-3:])
+        ids, rows = to_host(input_ids, position_ids[-3:])
         pictures = (ids == self.config.image_token_id) | (ids == self.config.video_token_id)
         if bool((rows[:, pictures] != rows[0, pictures]).any()):
             _WARNED.append(True)
@@ -762,12 +796,12 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             if continuation is None:
                 continuation = Continuation.of_text(batch, len(self.geometries))
             length = given.shape[-1]
-            real = attention_mask[:, -length:] if length > 1 and _is_mask_of_tokens(attention_mask) else None
+            real = mask_of_tokens(attention_mask, length) if length > 1 else None
             continuation.give(slot, given, real, all(geometry.ends_at_its_largest for geometry in self.geometries))
         if continuation is not None:
-            _keep(cache, continuation)
+            keep_continuation(cache, continuation)
         elif isinstance(cache, ContinuedCache):  # it was emptied, and holds text now
-            _keep(cache, Continuation.of_text(batch, len(self.geometries)))
+            keep_continuation(cache, Continuation.of_text(batch, len(self.geometries)))
 
     @functools.wraps(upstream.Qwen2_5_VLModel.forward)
     def forward(self, *args, **kwargs):
@@ -789,7 +823,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             continuation = announced[1]
         else:
             _, given = split_position_rows(position_ids, len(self.geometries))
-            slot = _slot_of(cache, kwargs)
+            slot = slot_of(cache, kwargs)
             if self._warns_of_grids and _are_stock_positions(position_ids):
                 self._warn_of_grid(kwargs.get("input_ids"), position_ids)
         outputs = super().forward(**kwargs)
@@ -807,7 +841,7 @@ def _class_of(config):
     return Qwen2_5_VLModel_AGE_V2 if "mrope" in config.geometries else Qwen2_5_VLModel_CircleRoPE_V2
 
 
-# ---- How generate makes and carries positions -----------------------------------------------------------------------
+# ---- Generate -------------------------------------------------------------------------------------------------------
 
 
 class _Prompt:
@@ -824,6 +858,7 @@ class _Prompt:
         times = batch // self.positions.shape[1]
         if times > 1:
             samples = [sample for sample in range(self.positions.shape[1]) for _ in range(times)]
+            # (3 * geometries, batch / times, seq) becomes (3 * geometries, batch, seq).
             self.positions, self.continuation = self.positions[:, samples], self.continuation.select(samples)
         return self
 
@@ -845,8 +880,13 @@ class _Prompt:
 # (an assistant's).
 _PROMPT: ContextVar[_Prompt | None] = ContextVar("_PROMPT", default=None)
 
+
 GENERATE_ARGUMENTS = _names_of_arguments(GenerationMixin.generate)
+
+
 PICTURES = ("pixel_values", "pixel_values_videos", *VISION_ARGUMENTS)
+
+
 PREPARE_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLForConditionalGeneration.prepare_inputs_for_generation)
 
 
@@ -907,18 +947,18 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         `tokens` are ids or embeddings, of the whole sequence or of the new part alone; `model_kwargs` hold the images
         and videos of the whole sequence or of its new part.
         """
-        input_ids = tokens if tokens.ndim == 2 else self.model._placeholder_ids(tokens)
+        input_ids = tokens if tokens.ndim == 2 else self.model.placeholder_ids(tokens)
         attention_mask = model_kwargs.get("attention_mask")
         continuation = self.model.continuation_of(cache, input_ids.shape[0], past_length)
         uncached = self._uncached_pictures(input_ids, length, past_length, model_kwargs)
         cached = input_ids[:, :-length]
-        if continuation is None and self.model.has_placeholders(cached) and _has_grids(_vision_of(model_kwargs)):
+        if continuation is None and self.model.has_placeholders(cached) and has_grids(vision_of(model_kwargs)):
             # Somebody else filled the cache, with pictures that came along once more.
-            positions, continuation = self.model._index(input_ids, _vision_of(model_kwargs), attention_mask)
+            positions, continuation = self.model.position_index(input_ids, vision_of(model_kwargs), attention_mask)
         else:
             new = input_ids[:, -length:]
-            positions, continuation = self.model._index(
-                new, _vision_of(uncached), attention_mask, past_length, continuation
+            positions, continuation = self.model.position_index(
+                new, vision_of(uncached), attention_mask, past_length, continuation
             )
         self.model.rope_deltas = continuation.deltas(input_ids.device)
         return _Prompt(past_length, positions[..., -length:], continuation), uncached
@@ -938,8 +978,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         ):
             if given[grid_key] is None:
                 continue
-            host_ids, host_grid = _to_host(input_ids, given[grid_key])
-            merged = self.model._merged_grids(host_grid)
+            host_ids, host_grid = to_host(input_ids, given[grid_key])
+            merged = self.model.merged_grids(host_grid)
             blocks = find_blocks(host_ids, None, token_id, merged, [0.0] * len(merged), kind)
             kept = [number for number, block in enumerate(blocks) if block.slot >= past_length]
             if given[pixels_key] is not None:
@@ -951,10 +991,14 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         return given
 
     def _are_of_whole(self, input_ids, total, given):
-        """Whether a sequence that goes on behind a cache came whole, with all its images and videos."""
-        if input_ids.shape[1] != total or not _has_grids(_vision_of(given)):
+        """Whether a sequence that goes on behind a cache came whole, with all its images and videos.
+
+        Callers hand in either the whole conversation's pictures or those of the new turn, and nothing says which: they
+        are the whole's if they fill all placeholders of the sequence.
+        """
+        if input_ids.shape[1] != total or not has_grids(vision_of(given)):
             return False
-        input_ids, image_grid_thw, video_grid_thw = _to_host(
+        input_ids, image_grid_thw, video_grid_thw = to_host(
             input_ids, given["image_grid_thw"], given["video_grid_thw"]
         )
         merged_cells = self.config.vision_config.spatial_merge_size**2
@@ -978,7 +1022,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         if (input_ids := model_kwargs.get("input_ids")) is not None and input_ids.shape[1] > 0:
             tokens = input_ids
         cache = find_cache(model_kwargs)
-        past_length = int(_slot_of(cache, model_kwargs))
+        past_length = int(slot_of(cache, model_kwargs))
         length = text_row.shape[-1] - past_length
         prompt, uncached = self._prompt_of(tokens, length, past_length, cache, model_kwargs)
         _PROMPT.set(prompt)
@@ -986,7 +1030,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             for key, value in uncached.items():
                 model_kwargs.pop(key, None) if value is None else model_kwargs.update({key: value})
         # Cached slots are never read again. The last geometry is M-RoPE's where there is one, as an assistant expects.
-        positions = nn.functional.pad(prompt.positions[-3:], (past_length, 0))
+        positions = nn.functional.pad(prompt.positions[-3:], (past_length, 0))  # (3, batch, past_length + seq)
         return torch.cat([text_row.to(positions).expand(1, positions.shape[1], -1), positions])
 
     @functools.wraps(upstream.Qwen2_5_VLForConditionalGeneration.prepare_inputs_for_generation)
@@ -1003,23 +1047,23 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         model_inputs = super().prepare_inputs_for_generation(**kwargs)
         if prompt is None or given is None:  # positions of the caller's, or a loop that is not ours
             return model_inputs
-        text_row = model_inputs["position_ids"][:1]
+        text_row = model_inputs["position_ids"][:1]  # of the four of stock's layout: (1, batch, seq)
         batch, length = text_row.shape[1:]
         slot = given.shape[-1] - length
         if slot == 0:  # all that was given: a prefill, or a chunk of one
-            slot = int(_slot_of(cache, kwargs))
+            slot = int(slot_of(cache, kwargs))
         prompt = prompt.expand(batch)
         continuation = prompt.continuation
         if isinstance(cache, ContinuedCache) and slot >= prompt.end:
             continuation = cache.continuation
         positions = prompt.position_ids(slot, length, continuation)
         position_ids = torch.cat([text_row.to(positions), positions])
-        model_inputs["position_ids"] = _announce(position_ids, cache, continuation)
+        model_inputs["position_ids"] = announce(position_ids, cache, continuation)
         return model_inputs
 
     def _with_positions_of_step(self, cache, kwargs):
         """Upstream's inputs of a step, with the positions of its tokens, on releases that make them step by step."""
-        past_length = int(_slot_of(cache, kwargs))
+        past_length = int(slot_of(cache, kwargs))
         tokens = kwargs["input_ids"]
         known = self.model.continuation_of(cache, tokens.shape[0], past_length)
         # Any 2-D row keeps upstream from making positions of its own, and becomes the text row.
@@ -1039,8 +1083,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             positions, known = prompt.positions, prompt.continuation
             if past_length > 0 and new.ndim == 2:
                 model_inputs.update(uncached)
-        text_row = model_inputs["position_ids"][None]
-        model_inputs["position_ids"] = _announce(torch.cat([text_row.to(positions), positions]), cache, known)
+        text_row = model_inputs["position_ids"][None]  # (batch, seq) becomes (1, batch, seq)
+        model_inputs["position_ids"] = announce(torch.cat([text_row.to(positions), positions]), cache, known)
         return model_inputs
 
 
@@ -1062,9 +1106,13 @@ def _whole_prefill(kwargs, default):
 
 def _text_row(input_ids, attention_mask):
     """Index of every slot among the tokens of its sample, int64 `(batch, seq)`, 0 where padded."""
-    if attention_mask is None or attention_mask.ndim != 2:
+    mask = mask_of_tokens(attention_mask)
+    if mask is None:
         return torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape[0], -1)
-    return (attention_mask.long().cumsum(-1) - 1).masked_fill(attention_mask == 0, 0)
+    return (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
+
+
+# ---- Saving under older names ---------------------------------------------------------------------------------------
 
 
 def _register_older_names():

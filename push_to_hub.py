@@ -4,11 +4,12 @@ python push_to_hub.py Qwen/Qwen2.5-VL-3B-Instruct --repo-id USER/Qwen2.5-VL-3B-C
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
 from pathlib import Path
+
+from conversion.options import KEYS, read_block
 
 EXAMPLES = """\
 examples:
@@ -97,70 +98,29 @@ def check_options(given: argparse.Namespace) -> None:
             raise ValueError(f"{_option(name)} is for publishing: give --repo-id as well.")
 
 
-def _refuse_twice(pairs):
-    """A JSON object; json itself would take the last of two values for one key."""
-    for key, value in pairs:
-        if any(other == key and said != value for other, said in pairs):
-            raise ValueError(f"it gives {key} twice")
-    return dict(pairs)
-
-
 def _option(name):
     return "--" + name.replace("_", "-")
 
 
-def read_block(given: argparse.Namespace) -> dict:
-    """The `circle_rope` block that the options give.
+def read_order(given: argparse.Namespace):
+    """The `conversion.publish.Order` that the options give.
 
     Raises:
-        ValueError: no JSON object, or a key that is given twice in two ways.
+        ValueError: a block or a repository id that cannot be read.
     """
-    block, circle_rope = {}, given.circle_rope
-    if circle_rope is not None:
-        is_json = circle_rope.lstrip().startswith("{")
-        try:
-            text = circle_rope if is_json else Path(circle_rope).read_text(encoding="utf-8")
-            block = json.loads(text, object_pairs_hook=_refuse_twice)
-        except OSError:
-            raise ValueError(
-                f"--circle-rope {circle_rope} is neither a JSON object nor a file that can be read: give one of them."
-            ) from None
-        except ValueError as error:
-            raise ValueError(f"--circle-rope {circle_rope} is not valid JSON ({error}): give a JSON object.") from None
-        if not isinstance(block, dict):
-            raise ValueError(f'--circle-rope {circle_rope} holds no JSON object: give one, such as {{"radius": 10}}.')
-    for option, keys in (("age_mode", ("AGE_mode",)), ("radius", ("radius", "circle_r")), ("alpha", ("alpha",))):
-        text = getattr(given, option)
-        if text is None:
-            continue
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-            if text.startswith("["):
-                raise ValueError(f"{_option(option)} {text} is not a valid JSON list: give one.") from None
-        for key in keys:
-            if block.get(key, value) != value:
-                raise ValueError(
-                    f"--circle-rope says {key} {block[key]!r} and {_option(option)} {value!r}: give one of them."
-                )
-        block.setdefault(next((key for key in keys if key in block), keys[0]), value)
-    return block
-
-
-def read_target(given: argparse.Namespace):
-    """The `conversion.hub.Target` that the options give, or None.
-
-    Raises:
-        ValueError: no repository id.
-    """
-    if given.repo_id is None:
-        return None
+    block = read_block(given.circle_rope, **{option: getattr(given, option) for option in KEYS})
+    # They take seconds: huggingface_hub, torch and transformers.
     from conversion.hub import Target
 
-    message = {"message": given.commit_message} if given.commit_message else {}
-    branch = None if given.branch == "main" else given.branch
-    return Target(given.repo_id, branch, given.create_pr, given.public, **message)
+    target = None
+    if given.repo_id is not None:
+        message = {"message": given.commit_message} if given.commit_message else {}
+        branch = None if given.branch == "main" else given.branch
+        target = Target(given.repo_id, branch, given.create_pr, given.public, **message)
+    from conversion.publish import Order
+
+    names = ("base", "output_dir", "revision", "code_repo", "license", "base_model", "dry_run", "no_upload")
+    return Order(block=block, target=target, **{name: getattr(given, name) for name in names})
 
 
 def main() -> int:
@@ -169,10 +129,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up then as well
     try:
         check_options(given)
-        block, target = read_block(given), read_target(given)
-        from conversion.publish import Publication  # takes seconds: torch and transformers
+        order = read_order(given)
+        from conversion.publish import Publication
 
-        publication = Publication(given, block, target)
+        publication = Publication(order)
         publication.prepare()
         if given.dry_run:
             publication.describe()

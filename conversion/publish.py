@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from argparse import Namespace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,24 +19,58 @@ from .files import select
 from .folder import is_written, refuse_filled, write
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a run of push_to_hub.py is to do.
+
+    Attributes:
+        base: directory or hub id of what is converted or published.
+        block: keys of the `circle_rope` block, over what the base has.
+        output_dir: new directory for the result, or None for a place of our own.
+        target: where it is published, or None; without one there is an `output_dir`.
+        revision: of the base on the hub.
+        code_repo: id of the repository that the code is taken from, or None for the result's own.
+        license: of the card, or None for the base's own.
+        base_model: hub id of the base for the card, or None where the files say it.
+        dry_run: contact nobody.
+        no_upload: stop before the upload.
+    """
+
+    base: str
+    block: dict
+    output_dir: Path | None = None
+    target: hub.Target | None = None
+    revision: str | None = None
+    code_repo: str | None = None
+    license: str | None = None
+    base_model: str | None = None
+    dry_run: bool = False
+    no_upload: bool = False
+
+    @property
+    def repo_id(self) -> str | None:
+        """Of the repository that is published to."""
+        return self.target and self.target.repo_id
+
+
 class Publication:
-    """One run of push_to_hub.py, given its options and the block and target that they make; `prepare` comes first.
+    """One run of push_to_hub.py; `prepare` comes first.
 
     Without an output directory the result goes into a place of our own under HF_HOME, which is removed after the
     upload and kept when that fails.
     """
 
-    def __init__(self, given: Namespace, block: dict, target: hub.Target | None):
-        self.given, self.block, self.target = given, block, target
-        self.is_published = target is not None or given.no_upload
-        self.is_ours = given.output_dir is None
-        self.output = given.output_dir or Path(constants.HF_HOME) / "circle_rope" / given.repo_id.replace("/", "--")
+    def __init__(self, order: Order):
+        self.order, self.block, self.target = order, order.block, order.target
+        self.is_published = order.target is not None or order.no_upload
+        self.is_ours = order.output_dir is None
+        self.output = order.output_dir or Path(constants.HF_HOME) / "circle_rope" / order.repo_id.replace("/", "--")
         self.left_out, self.printed = {}, 0
 
     @property
     def uploads(self) -> bool:
         """Whether this run contacts the Hub to publish."""
-        return self.target is not None and not self.given.dry_run and not self.given.no_upload
+        return self.target is not None and not self.order.dry_run and not self.order.no_upload
 
     def prepare(self) -> None:
         """Find the base and plan the result; nothing is written.
@@ -44,14 +78,14 @@ class Publication:
         Raises:
             ConversionError: anything about the base, the block or the options that does not allow it.
         """
-        given = self.given
-        if given.code_repo is not None:
-            hub.Target(given.code_repo, option="--code-repo")  # refuses what is no id
+        order = self.order
+        if order.code_repo is not None:
+            hub.Target(order.code_repo, option="--code-repo")  # refuses what is no id
         if not (self.is_ours or any((self.output / name).is_file() for name in ("config.json", ADAPTER_CONFIG))):
             refuse_filled(self.output)  # no result of an earlier run
-        if self.uploads and not Path(given.base).exists() and HUB_ID.fullmatch(given.base):
+        if self.uploads and not Path(order.base).exists() and HUB_ID.fullmatch(order.base):
             hub.check_access(self.target)  # before gigabytes are fetched
-        base = fetch(given.base, given.revision, offline=given.dry_run)
+        base = fetch(order.base, order.revision, offline=order.dry_run)
         _refuse_run_folder(base)
         if is_adapter(base):
             self._plan_adapter(base)
@@ -72,49 +106,49 @@ class Publication:
         return self.output.resolve() == self.plan.base.resolve()
 
     def _plan_model(self, base):
-        self.plan = plan_conversion(base, self.block, self.given.code_repo)
-        if self.given.code_repo is not None and not self.given.dry_run:
+        self.plan = plan_conversion(base, self.block, self.order.code_repo)
+        if self.order.code_repo is not None and not self.order.dry_run:
             modules = [ROOT / name for name in MODULES]
-            self.plan.code = hub.provide_code(self.given.code_repo, modules, self.target if self.uploads else None)
+            self.plan.code = hub.provide_code(self.order.code_repo, modules, self.target if self.uploads else None)
         self.verify = verify
         if self.is_published:
-            given = str(base) if self.given.base == self.given.repo_id else self.given.base
-            origin, licence = find_base(given, base, self.given.base_model), self._licence(base)
+            given = str(base) if self.order.base == self.order.repo_id else self.order.base
+            origin, licence = find_base(given, base, self.order.base_model), self._licence(base)
             schedule = Qwen2_5_VLConfig_CircleRoPE_V2.from_dict(dict(self.plan.config)).schedule
             if origin is None:
                 self.plan.notes.append(
                     "the hub id of the base is not known, so the card names none: give --base-model"
                 )
             self.plan.files[CARD] = make_card(
-                self.plan, self._name, origin, licence, schedule, self.given.code_repo
+                self.plan, self._name, origin, licence, schedule, self.order.code_repo
             ).encode()
 
     def _keep_edited_card(self):
         """Of a directory that an earlier run wrote, the card stays as it is unless an option says otherwise."""
-        is_asked = self.given.license or self.given.base_model
+        is_asked = self.order.license or self.order.base_model
         if not self.is_ours and not is_asked and is_written(self.plan, self.output):
             self.plan.files[CARD] = (self.output / CARD).read_bytes()
 
     def _plan_adapter(self, base):
-        if self.given.code_repo is not None:
+        if self.order.code_repo is not None:
             raise ConversionError(f"{base} is an adapter, which has no code: leave --code-repo out.")
         if self.block:
             raise ConversionError(f"{base} is an adapter, whose block is its base's: leave the keys of the block out.")
         if not self.is_published:
             raise ConversionError(f"{base} is an adapter, which needs no conversion: give --repo-id to publish it.")
-        self.plan = plan_adapter(base, self.given.base_model)
+        self.plan = plan_adapter(base, self.order.base_model)
         self.verify = verify_adapter
         self.plan.files[CARD] = make_adapter_card(self.plan, self._name, self._licence(base)).encode()
 
     def _licence(self, base):
-        licence = find_licence(base, self.given.license)
+        licence = find_licence(base, self.order.license)
         if licence["license"] == "unknown":
             self.plan.notes.append("the licence of the base is not known, and the card says so: give --license")
         return licence
 
     @property
     def _name(self):
-        return self.given.repo_id or self.output.name
+        return self.order.repo_id or self.output.name
 
     def describe(self) -> None:
         """Print what would be written and uploaded."""

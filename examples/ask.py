@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from circle_rope_imp import MRopeGeometry, per_token_distance, sequence_index  # noqa: E402
+from conversion.links import refuse_texts_of_links  # noqa: E402
 
 # What generate calls the cache differs from release to release.
 CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__annotations__ else "past_key_values"
@@ -48,6 +49,7 @@ def open_image(path: Path) -> Image.Image:
 
 def load(name: str):
     """Model and processor through the Auto classes, on transformers 4.57 or 5."""
+    refuse_texts_of_links(name)
     print(f"loading {name}", file=sys.stderr)
     auto_class = getattr(transformers, "AutoModelForImageTextToText", None) or transformers.AutoModelForVision2Seq
     try:

@@ -17,7 +17,7 @@ from configuration_qwen2_5_vl_circle_rope import (
     plain_rope,
     read_rope,
 )
-from models import config_arguments, make_config
+from models import config_arguments, make_config, make_model
 
 LONG_BLOCK = {
     "circle_r": "auto-2",
@@ -126,6 +126,27 @@ def test_base_and_mrope_section_reach_the_text_config():
     with pytest.warns(UserWarning, match="needs? fine-tuning"):
         config.circle_rope = {"base": 500}
     assert text_rope(config)[0] == 500
+
+
+WAYS_TO_SET_A_BASE = {
+    "made": lambda model, saved: Qwen2_5_VLConfig_CircleRoPE_V2(circle_rope={"base": 500}, **config_arguments()),
+    "assigned": lambda model, saved: setattr(model.config, "circle_rope", {"base": 500}),
+    "set on the model": lambda model, saved: model.set_circle_rope({"base": 500}),
+    "set on its body": lambda model, saved: model.model.set_circle_rope({"base": 500}),
+    "read": lambda model, saved: Qwen2_5_VLConfig_CircleRoPE_V2.from_pretrained(saved),
+    "read by the auto class": lambda model, saved: AutoConfig.from_pretrained(saved, trust_remote_code=True),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_SET_A_BASE)
+def test_the_warning_of_a_base_names_the_line_that_set_it(way, stock, tmp_path):
+    model = make_model(stock)
+    model.config.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"circle_rope": {"base": 500}}))
+    with pytest.warns(UserWarning, match="base.*needs? fine-tuning") as warned:
+        WAYS_TO_SET_A_BASE[way](model, tmp_path)
+    assert {warning.filename for warning in warned if "fine-tuning" in str(warning.message)} == {__file__}
 
 
 def test_the_checkpoints_own_base_warns_of_nothing():

@@ -6,6 +6,7 @@ import pty
 import random
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -282,3 +283,14 @@ def test_the_example_refuses_what_it_cannot_read(arguments):
     result = run_example(*arguments)
     assert result.returncode != 0
     assert "error: " in result.stderr and "Traceback" not in result.stderr
+
+
+def test_texts_in_place_of_links_are_named(tmp_path):
+    copy = shutil.copytree(ROOT / "tiny", tmp_path / "tiny", symlinks=True)
+    for link in copy.glob("*.py"):
+        text = os.readlink(link)
+        link.unlink()
+        link.write_text(text)
+    done = run_example("--model", copy, "--question", "?")
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: \S+\.py holds the text of a symbolic link, [^\n]* clone again [^\n]*\n", done.stderr)

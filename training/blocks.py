@@ -15,6 +15,7 @@ from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
 )
 from conversion.base import ConversionError, read_json  # noqa: E402
 from conversion.convert import make_config  # noqa: E402
+from conversion.options import read_block, read_object  # noqa: E402
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: E402
 
 __all__ = [
@@ -99,7 +100,7 @@ def read_override(override: str | dict | None) -> dict | None:
     """
     if override is None:
         return None
-    override = _read_object("model_config_override", override)
+    override = read_object(f"model_config_override {override}", override)
     for key, value in override.items():
         if key not in ("circle_rope", "architectures"):
             raise ConversionError(
@@ -112,40 +113,3 @@ def read_override(override: str | dict | None) -> dict | None:
                 "none."
             )
     return validate_circle_rope(override["circle_rope"]) if "circle_rope" in override else None
-
-
-def read_block(circle_rope: str | None, age_mode: str | None) -> dict:
-    """The block that the options `--circle_rope` (JSON or a file of it) and `--age_mode` give together.
-
-    Raises:
-        ValueError: no JSON object, no such file, or two different schedules.
-    """
-    block = {}
-    if circle_rope is not None:
-        if not circle_rope.lstrip().startswith("{"):
-            if not Path(circle_rope).is_file():
-                raise ConversionError(f"--circle_rope {circle_rope} is neither a JSON object nor a file: give one.")
-            circle_rope = Path(circle_rope).read_text(encoding="utf-8")
-        block = _read_object("--circle_rope", circle_rope)
-    if age_mode is not None:
-        try:
-            mode = json.loads(age_mode) if age_mode.startswith("[") else age_mode
-        except ValueError as error:
-            raise ConversionError(f"--age_mode {age_mode} is not a valid JSON list ({error}): give one.") from None
-        if block.get("AGE_mode", mode) != mode:
-            raise ConversionError(
-                f"--circle_rope says AGE_mode {block['AGE_mode']!r} and --age_mode {mode!r}: give one."
-            )
-        block["AGE_mode"] = mode
-    return validate_circle_rope(block)
-
-
-def _read_object(name, value):
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise ConversionError(f"{name} {value} is not valid JSON ({error}): give an object.") from None
-    if not isinstance(value, dict):
-        raise ConversionError(f'{name} is {value!r}, but must be an object such as {{"radius": 10}}.')
-    return value

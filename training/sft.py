@@ -84,7 +84,7 @@ def prepare():
     if is_here and options.model_revision != "main":
         raise ValueError(f"--model_revision {options.model_revision} was given, but the model is a local directory.")
     base = fetch(options.model_name_or_path, None if is_here else options.model_revision)
-    block = read_block(geometry.circle_rope, geometry.age_mode)
+    block = read_block(geometry.circle_rope, separator="_", age_mode=geometry.age_mode)
     config = config_with_block(base, block or None, over_default=True)
     callbacks = [SaveBlock()]
     if geometry.anneal:
