@@ -13,6 +13,6 @@ def refuse_texts_of_links(directory: str | Path) -> None:
         if path.stat().st_size < 200 and path.read_text(encoding="utf-8").strip() == f"../{path.name}":
             raise ValueError(
                 f"{path} holds the text of a symbolic link, because this clone was made without them: clone again "
-                "with `git clone -c core.symlinks=true` (on Windows in developer mode), or copy the three modules of the "
-                "repo's root over those in the directory."
+                "with `git clone -c core.symlinks=true` (on Windows in developer mode), or copy the three modules of "
+                "the repo's root over those in the directory."
             )
