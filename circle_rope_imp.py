@@ -189,7 +189,8 @@ def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tens
 # ---- Layout of a sequence -------------------------------------------------------------------------------------------
 
 
-class VisionBlock(NamedTuple):
+@dataclass(frozen=True, order=True)
+class VisionBlock:
     """One image or video in a batch: which sample it stands in, its first slot there, and its merged grid.
 
     `interval` is the temporal distance of two frames in index units (0 for images).
@@ -398,7 +399,8 @@ def continue_sequences(
     return position_ids, marks
 
 
-class Piece(NamedTuple):
+@dataclass(slots=True)
+class Piece:
     """Neighbouring slots of a sample which are laid out as one.
 
     Attributes:
@@ -424,9 +426,9 @@ def _lay_out(blocks, real, shape, geometries):
         own, end = pieces[sample], slot + count
         if filled[sample] < slot:
             own.append(Piece(PADS, slot - filled[sample], 0.0))
-        while waiting and waiting[-1][0] == sample and waiting[-1][1] < end:
+        while waiting and waiting[-1].sample == sample and waiting[-1].slot < end:
             block = waiting.pop()
-            begin, size = block.slot, block[2:]
+            begin, size = block.slot, (block.grid_t, block.grid_h, block.grid_w, block.interval)
             if size not in parts:
                 parts[size] = block.indices(geometries)
             if slot < begin:
@@ -449,7 +451,8 @@ def _place(pieces, geometries, before):
     nothing = [0.0] * len(strides)
     for own, (slot, kind, text, free, blocks) in zip(pieces, before):
         behind = []
-        for kind, count, _, largest in own:
+        for piece in own:
+            kind, count = piece.kind, piece.count
             slot += count
             if kind == TEXT:
                 offsets.append(text)
@@ -460,7 +463,7 @@ def _place(pieces, geometries, before):
                 above = [max(pair) for pair in zip(text, free)]
                 start = [index + stride * blocks for index, stride in zip(above, strides)]
                 offsets.append(start)
-                text = tuple([index + most + 1 for index, most in zip(start, largest)])
+                text = tuple([index + most + 1 for index, most in zip(start, piece.largest)])
                 free = tuple([max(pair) for pair in zip(text, above)])
                 blocks += 1
             behind.append(Mark(slot, kind, text, free, blocks))

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 from pkgutil import resolve_name
@@ -170,7 +171,7 @@ class ReadsEveryLayout:
         name, kwargs = _base_of_adapter(cls, pretrained_model_name_or_path, kwargs)
         kwargs["key_mapping"] = {**cls.layout, **(kwargs.get("key_mapping") or {})}
         is_partial = kwargs.get("state_dict") is not None
-        model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+        model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
         if not is_partial:
             _refuse_misnamed(model, info)
         return (model, info) if output_loading_info else model
@@ -289,6 +290,11 @@ class MakesPositions:
             goes on by itself. The next text token behind a sequence of n slots (pads counted) has the index
             n + rope_deltas, for each geometry.
     """
+
+    config: Qwen2_5_VLConfig_CircleRoPE_V2
+    geometries: list
+    rope_deltas: torch.Tensor | None
+    get_input_embeddings: Callable
 
     def get_rope_index(
         self,
@@ -518,7 +524,7 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
         """Give every layer its geometry: names from `geometries`, which are in the order of the position rows."""
         self.num_geometries = len(geometries)
         self.geometry_of_layer[:] = [geometries.index(name) for name in schedule]
-        device = self.rotary_emb.inv_freq.device
+        device = self.rotary_emb.inv_freq.device  # type: ignore[has-type]
         with plain_rope(self.config):
             self.rotary_emb = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config=self.config).to(device)
         self.rotary_emb.skips_integers = True

@@ -49,7 +49,7 @@ COMPANIONS = (
 
 
 # What a connection that fails raises beside OSError, by the HTTP library that the installed huggingface_hub uses.
-TRANSPORT_ERRORS = (OSError,)
+TRANSPORT_ERRORS: tuple[type[Exception], ...] = (OSError,)
 for _library in ("httpx2", "httpx"):
     if _library in sys.modules:
         TRANSPORT_ERRORS += (sys.modules[_library].HTTPError,)

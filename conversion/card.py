@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import ModelCard
@@ -69,7 +70,7 @@ def make_card(
     Where the base is Circle-RoPE already, its card is its owner's. `code_repo` is the id of the repository that the
     code is in, or None for its own.
     """
-    where = {}
+    where: dict[str, Any] = {}
     if code_repo is not None:
         where["code"] = f"[{code_repo}](https://huggingface.co/{code_repo}), which other checkpoints share"
     if plan.code is not None:

@@ -50,7 +50,7 @@ class Order:
     @property
     def repo_id(self) -> str | None:
         """Of the repository that is published to."""
-        return self.target and self.target.repo_id
+        return self.target.repo_id if self.target is not None else None
 
 
 class Publication:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# About a minute, for while one works: lint, geometry, positions, decoding and one conversion, on the newest transformers.
+# About a minute, for while one works: lint, types, geometry, positions, decoding and one conversion, on the newest transformers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
@@ -11,6 +11,7 @@ if [ ! -x "$python" ]; then
 fi
 "$python" -m ruff check .
 "$python" -m ruff format --check .
+"$python" -m mypy
 "$python" -m pytest -q -x tests/test_geometry.py tests/test_positions.py
 "$python" -m pytest -q -x tests/test_decoding.py tests/test_conversion.py \
     -k "loop_by_hand or turn_goes_on or converted_checkpoint_is_complete"

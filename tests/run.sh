@@ -85,6 +85,7 @@ layer training -r training/tests/requirements.txt
 
 "$main" -m ruff check .
 "$main" -m ruff format --check .
+"$main" -m mypy
 
 release_of() { "$environments/$1/bin/python" -c "import transformers; print(transformers.__version__)"; }
 newest=$(release_of main)
