@@ -541,6 +541,7 @@ def make_card(
         quantization: the `quantization_config`, where the weights are quantised; its package is needed for loading.
         is_adapter: whether what is published is an adapter of the base.
     """
+    method = (quantization or {}).get("quant_method")
     origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a Qwen2.5-VL checkpoint"
     text = CARD.substitute(
         title="## Circle-RoPE" if own.text.strip() and BEGIN not in own.text else f"# {repo.split('/')[-1]}",
@@ -551,7 +552,7 @@ def make_card(
         repo=repo,
         code=code,
         commit=commit,
-        quantiser="".join(f" {name}" for name in QUANTISERS if name == (quantization or {}).get("quant_method")),
+        quantiser=f" {method}" if method in QUANTISERS else "",
         tuning=TUNED if is_tuned else UNTUNED,
         licence=licence_sentence(licence, base_model),
     )

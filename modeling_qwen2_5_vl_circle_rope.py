@@ -97,8 +97,9 @@ def _check_upstream():
 
 _check_upstream()
 
-# Asked at every step of generate, so looked up once.
+# Looked up once: the first is asked at every step of generate.
 KEEPS_POSITIONS_UP_FRONT = _is_there(*POSITIONS_UP_FRONT)
+HAS_REGISTER_OF_NAMES = _is_there(*NAMES_IN_REGISTER)
 
 
 def _names_of_arguments(function):
@@ -118,7 +119,7 @@ OLD_LAYOUT = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))"
 # The same for the model without its head, whose own names have no `model.` in front. Releases with a register take it
 # off by themselves; older ones do not, and save under the last pattern itself, read backwards: so it has no backslash.
 HEADLESS_LAYOUT = {r"^model(?!\.(language_model|visual))": "language_model"}
-if not _is_there(*NAMES_IN_REGISTER):
+if not HAS_REGISTER_OF_NAMES:
     HEADLESS_LAYOUT |= {r"^model.language_model": "language_model", r"^model.visual": "visual"}
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -1080,5 +1081,5 @@ def _register_older_names():
     register(cls.__name__ if by_class else cls.config_class.model_type, names, overwrite=True)
 
 
-if _is_there(*NAMES_IN_REGISTER):
+if HAS_REGISTER_OF_NAMES:
     _register_older_names()

@@ -10,7 +10,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, new_name
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,6 +101,20 @@ def save_base(directory):
     model = make_stock()
     model.save_pretrained(directory)
     save_processor(directory, ["Where is the red circle? What colour is the triangle?"])
+    return directory
+
+
+def save_tiny_as_stock(directory):
+    """`tiny`'s weights as an official checkpoint: stock classes, no block."""
+    tiny = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(ROOT / "tiny")
+    with plain_rope(tiny.config.text_config):
+        kept = {key: value for key, value in tiny.config.to_dict().items() if key not in ("circle_rope", "auto_map")}
+    model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig.from_dict({**kept, "model_type": "qwen2_5_vl"}))
+    model.load_state_dict(tiny.state_dict())
+    model.save_pretrained(directory)
+    for file in (ROOT / "tiny").glob("*"):
+        if file.suffix in (".json", ".txt", ".jinja") and file.name != "config.json":
+            shutil.copy(file, directory / file.name)
     return directory
 
 

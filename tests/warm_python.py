@@ -1,12 +1,14 @@
-"""A Python that has imported torch already: scripts run in forks of one process, since importing takes longest.
+"""A Python that has imported things already: scripts run in forks of one process, since importing takes longest.
 
-`executable()` is a command like `sys.executable`, for `FILE ARGUMENT...` and `-c CODE ARGUMENT...`. What it starts
-sees the command's own environment, folder and standard streams, and uses it for its own subprocesses. transformers and
-huggingface_hub, which read the environment when they are imported, are imported by each anew. A signal reaches the
-command alone: what is to be killed, or limited, needs `sys.executable`.
+`executable()` is a command like `sys.executable`, for `FILE`, `-m MODULE` and `-c CODE` with their arguments. What it
+starts sees the command's own environment, folder and standard streams, and uses it for its own subprocesses. A package
+that reads the environment when it is imported, as transformers does, has that of the first call where it is among the
+imports; by default it is not. A signal reaches the command alone: what is to be killed, or limited, needs
+`sys.executable`.
 """
 
 import functools
+import importlib
 import json
 import os
 import runpy
@@ -21,14 +23,22 @@ WARM = ("torch", "torch._dynamo", "torch.distributed.tensor", "torchvision")
 
 
 @functools.cache
-def executable() -> str:
-    """The path of the command; its server ends with the process that asked first."""
+def executable(*imports: str) -> str:
+    """The path of the command; its server ends with the process that asked first.
+
+    Args:
+        imports: what to import beforehand, each `MODULE` or `MODULE:NAME` (default: torch and what is slow of it).
+    """
     folder = Path(tempfile.mkdtemp(prefix="warm_python_"))
     command = folder / "python"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {__file__} {folder / "socket"} "$@"\n')
     command.chmod(0o755)
-    server = [sys.executable, __file__, "--serve", str(folder / "socket"), str(command)]
-    subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE).stdout.readline()
+    with socket.socket(socket.AF_UNIX) as listening:  # ours for a moment: requests wait there for the imports
+        listening.bind(str(folder / "socket"))
+        listening.listen()
+        server = [sys.executable, __file__, "--serve", str(listening.fileno()), str(command), *(imports or WARM)]
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        subprocess.Popen(server, pass_fds=[listening.fileno()], **quiet)
     return str(command)
 
 
@@ -42,15 +52,15 @@ def ask(address, arguments):
         return int(connection.makefile().readline() or 1)
 
 
-def serve(address, command):
+def serve(number, command, *imports):
     """Answer one request after the other, each in a process of its own, until whoever started us is gone."""
-    for name in WARM:
-        __import__(name)
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(address)
-    listening.listen()
-    print("ready", flush=True)
     parent = os.getppid()
+    for name in imports:
+        module, _, attribute = name.partition(":")
+        module = importlib.import_module(module)
+        if attribute:  # of a package that loads lazily
+            getattr(module, attribute)
+    listening = socket.socket(fileno=int(number))
     listening.settimeout(1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children of the server itself
     while os.getppid() == parent:
@@ -92,6 +102,9 @@ def run(arguments):
         if arguments[0] == "-c":
             sys.argv, sys.path[0] = ["-c", *arguments[2:]], ""
             exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})
+        elif arguments[0] == "-m":
+            sys.argv, sys.path[0] = arguments[1:], ""
+            runpy.run_module(arguments[1], run_name="__main__")
         else:
             sys.argv, sys.path[0] = arguments, str(Path(arguments[0]).resolve().parent)
             runpy.run_path(arguments[0], run_name="__main__")

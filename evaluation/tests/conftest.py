@@ -1,7 +1,6 @@
 """Shared fixtures of the evaluation's tests: nothing is fetched, and commands run as a user gives them."""
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,32 @@ def evaluate(script, checkpoint, output, *options, tasks="held_out_shapes", **en
     return run(*command, *PIXELS, *options, **environment)
 
 
+def evaluate_whole(script, checkpoint, output, *options):
+    """The same on all QUESTIONS: what it printed, and its result."""
+    from result_file import read
+
+    done = evaluate(script, checkpoint, output, "--limit", QUESTIONS, *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, read(output)
+
+
+def assert_is_as_without_the_harness(printed, result, expected):
+    """`tiny` ran with its own class and geometries, and answered every question as it does alone."""
+    first = printed.splitlines()
+    assert first[0].startswith("class: Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 ")
+    assert first[1] == "geometry per layer: circle mrope circle mrope circle mrope"
+    task = result.tasks["held_out_shapes"]
+    assert task.score == pytest.approx(100 * expected["circle"])
+    assert len(task.questions) == QUESTIONS
+
+
+def assert_is_stock(printed, result, expected):
+    """The same weights ran under M-RoPE; one answer that is a guess may tip by what the harness does to its input."""
+    assert "geometry per layer: mrope mrope mrope mrope mrope mrope" in printed
+    score = result.tasks["held_out_shapes"].score / 100
+    assert abs(score - expected["stock"]) <= 1.01 / QUESTIONS < expected["circle"] - score
+
+
 def run(*command, **environment):
     environment = {**os.environ, **environment}
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=environment)
@@ -49,22 +74,9 @@ def assert_refused(done, *words):
 @pytest.fixture(scope="session")
 def stock_dir(tmp_path_factory):
     """`tiny`'s weights as an official checkpoint: stock classes, no block."""
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    from models import save_tiny_as_stock
 
-    from configuration_qwen2_5_vl_circle_rope import plain_rope
-    from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
-
-    folder = tmp_path_factory.mktemp("stock") / "tiny-stock"
-    tiny = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(TINY)
-    with plain_rope(tiny.config.text_config):
-        kept = {key: value for key, value in tiny.config.to_dict().items() if key not in ("circle_rope", "auto_map")}
-    model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig.from_dict({**kept, "model_type": "qwen2_5_vl"}))
-    model.load_state_dict(tiny.state_dict())
-    model.save_pretrained(folder)
-    for file in TINY.glob("*"):
-        if file.suffix in (".json", ".txt", ".jinja") and file.name != "config.json":
-            shutil.copy(file, folder / file.name)
-    return folder
+    return save_tiny_as_stock(tmp_path_factory.mktemp("stock") / "tiny-stock")
 
 
 @pytest.fixture(scope="session")

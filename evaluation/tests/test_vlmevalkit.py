@@ -4,31 +4,20 @@ import json
 
 import pytest
 
-from conftest import QUESTIONS, TINY, assert_refused, evaluate
-from result_file import read
+from conftest import TINY, assert_is_as_without_the_harness, assert_is_stock, assert_refused, evaluate, evaluate_whole
 
 SCRIPT = "vlmevalkit.py"
 
 
 def test_a_converted_checkpoint_answers_as_it_does_without_the_harness(expected, tmp_path):
-    done = evaluate(SCRIPT, TINY, tmp_path / "out", "--limit", QUESTIONS)
-    assert done.returncode == 0, done.stderr
-    first = done.stdout.splitlines()
-    assert first[0].startswith("class: Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 ")
-    assert first[1] == "geometry per layer: circle mrope circle mrope circle mrope"
-    result = read(tmp_path / "out")
-    task = result.tasks["held_out_shapes"]
-    assert task.score == pytest.approx(100 * expected["circle"])
-    assert len(task.questions) == QUESTIONS and "ms-vlmeval 0.0.20" in result.harness
+    printed, result = evaluate_whole(SCRIPT, TINY, tmp_path / "out")
+    assert_is_as_without_the_harness(printed, result, expected)
+    assert "ms-vlmeval 0.0.20" in result.harness
 
 
 def test_the_same_weights_as_a_stock_checkpoint_answer_under_m_rope(stock_dir, expected, tmp_path):
-    done = evaluate(SCRIPT, stock_dir, tmp_path / "out", "--limit", QUESTIONS)
-    assert done.returncode == 0, done.stderr
-    assert "geometry per layer: mrope mrope mrope mrope mrope mrope" in done.stdout
-    score = read(tmp_path / "out").tasks["held_out_shapes"].score / 100
-    # The harness keeps pictures as JPEG, which may tip an answer that is a guess.
-    assert abs(score - expected["stock"]) <= 1.01 / QUESTIONS < expected["circle"] - score
+    # The harness keeps pictures as JPEG.
+    assert_is_stock(*evaluate_whole(SCRIPT, stock_dir, tmp_path / "out"), expected)
 
 
 def test_an_unknown_data_set_is_refused_before_anything_is_loaded(tmp_path):

@@ -1,6 +1,5 @@
 """Shared fixtures of the training tests: a generated dataset, an official-layout checkpoint, and how commands run."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -33,22 +32,9 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="session")
 def stock_dir(tmp_path_factory):
     """`tiny`'s weights as an official checkpoint: stock classes, no block."""
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    from models import save_tiny_as_stock
 
-    from configuration_qwen2_5_vl_circle_rope import plain_rope
-    from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
-
-    folder = tmp_path_factory.mktemp("stock")
-    tiny = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(ROOT / "tiny")
-    with plain_rope(tiny.config.text_config):
-        kept = {key: value for key, value in tiny.config.to_dict().items() if key not in ("circle_rope", "auto_map")}
-    model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig.from_dict({**kept, "model_type": "qwen2_5_vl"}))
-    model.load_state_dict(tiny.state_dict())
-    model.save_pretrained(folder)
-    for file in (ROOT / "tiny").glob("*"):
-        if file.suffix in (".json", ".txt", ".jinja") and file.name != "config.json":
-            shutil.copy(file, folder / file.name)
-    return folder
+    return save_tiny_as_stock(tmp_path_factory.mktemp("stock"))
 
 
 def run(*command, cwd=ROOT, **environment):
@@ -62,31 +48,16 @@ def script(name):
     return Path(sys.executable).with_name(name)
 
 
-class ForkServer:
-    """Runs commands in a process that has what they import: `server(FILE_OR_MODULE, ARGUMENT...)`."""
+def warm(*imports):
+    """How commands run in a process that has `imports`: as `run` does, with all that they print in `stdout`."""
+    from warm_python import executable
 
-    def __init__(self, *imports):
-        command = [sys.executable, TESTS / "fork_server.py", *imports]
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed below)
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT
-        )
+    def command(*arguments, **environment):
+        done = run(executable(*imports), *arguments, **environment)
+        done.stdout += done.stderr
+        return done
 
-    def __call__(self, name, *arguments, **environment):
-        """The command's exit code and its output, as `run` gives them."""
-        with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
-            request = {"run": str(name), "arguments": list(map(str, arguments)), "log": log.name}
-            request["environment"] = {key: str(value) for key, value in environment.items()}
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            code = self.process.stdout.readline()
-            assert code, self.errors.seek(0) or self.errors.read()
-            return subprocess.CompletedProcess(arguments, int(code), log.read(), "")
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-        self.errors.close()
+    return command
 
 
 def write_to_hub_cache(folder, repo, commit, revision="main"):

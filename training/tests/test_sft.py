@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from blocks import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
-from conftest import ROOT, ForkServer, write_to_hub_cache
+from conftest import ROOT, warm, write_to_hub_cache
 from pictures_set import write_video
 from save_block import BLOCK
 
@@ -25,13 +25,12 @@ CONSTANT = ("--lr_scheduler_type", "constant", "--report_to", "none")
 @pytest.fixture(scope="module")
 def sft():
     """The command, in a process that has TRL imported."""
-    server = ForkServer("trl:SFTTrainer", "trl:SFTConfig", "peft:PeftModel", "datasets:load_dataset")
+    command = warm("trl:SFTTrainer", "trl:SFTConfig", "peft:PeftModel", "datasets:load_dataset")
 
     def run(*arguments):
-        return server("training/sft.py", *FEW_STEPS, *CONSTANT, *arguments)
+        return command("training/sft.py", *FEW_STEPS, *CONSTANT, *arguments)
 
-    yield run
-    server.close()
+    return run
 
 
 def losses(folder):

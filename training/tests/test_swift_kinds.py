@@ -7,7 +7,7 @@ import re
 import pytest
 from transformers import AutoModelForImageTextToText
 
-from conftest import ROOT, TESTS, ForkServer
+from conftest import ROOT, TESTS, warm
 from swift_cli import TINY, assert_positions_are_those_of_each_sample_alone, losses, read_records
 
 FEW_STEPS = (
@@ -66,13 +66,11 @@ KINDS = {
 def swift():
     """Commands of ms-swift, in a process that has it imported."""
     trainers = ("DPOTrainer", "GRPOTrainer", "KTOTrainer", "RewardTrainer")
-    server = ForkServer(
+    return warm(
         *("swift.ray_utils:try_init_ray", "swift.pipelines:sft_main", "swift.pipelines:rlhf_main"),
         *("swift.trainers:Seq2SeqTrainer", "swift.trainers:EmbeddingTrainer", "swift.trainers:Trainer"),
         *(f"swift.rlhf_trainers:{trainer}" for trainer in trainers),
     )
-    yield server
-    server.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,8 +81,16 @@ def test_it_trains_with_the_positions_of_each_sample(kind, swift, pictures, tmp_
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     out = tmp_path / "out"
     result = swift(
-        f"swift.cli.{command}",
-        *(*FEW_STEPS, *arguments, "--dataset", tmp_path / "train.jsonl", "--output_dir", out),
+        *(
+            "-m",
+            f"swift.cli.{command}",
+            *FEW_STEPS,
+            *arguments,
+            "--dataset",
+            tmp_path / "train.jsonl",
+            "--output_dir",
+            out,
+        ),
         RECORD_POSITIONS=tmp_path / "positions",
     )
     assert result.returncode == 0, result.stdout[-3000:]
@@ -109,6 +115,6 @@ def test_a_mistake_is_one_sentence(arguments, change, words, swift, pictures, tm
     row = json.loads((pictures / "train.jsonl").read_text().splitlines()[0]) | change
     (tmp_path / "train.jsonl").write_text(json.dumps(row))
     files = ("--dataset", tmp_path / "train.jsonl", "--output_dir", tmp_path / "out")
-    result = swift("swift.cli.sft", *FEW_STEPS, *arguments, *files)
+    result = swift("-m", "swift.cli.sft", *FEW_STEPS, *arguments, *files)
     assert result.returncode != 0 and "Traceback" not in result.stdout
     assert words in re.findall(r"^error: (.*)$", result.stdout, re.M)[-1]
