@@ -38,7 +38,7 @@ from arms import (
     weights_path,
     work_folder,
 )
-from branches import make_batch, make_turn
+from batches import make_batch
 from candidates import CANDIDATES
 from checkpoint import model_config, save_processor
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
@@ -104,8 +104,7 @@ def draw_batch(model, processor, rng: random.Random, boards, pictures: int, ques
     scenes = [task.make_scene(rng, board) for _ in range(pictures)]
     drawn = [task.draw(scene, board, rng) for scene in scenes]
     asked = [task.make_questions(scene, board, rng, questions) for scene in scenes]
-    conversations = [[make_turn(*pair, ("image",)) for pair in pairs] for pairs in asked]
-    return make_batch(model, processor, [[picture] for picture in drawn], conversations), asked
+    return make_batch(model, processor, drawn, asked), asked
 
 
 BATCH = 16  # pictures that are asked about at once
