@@ -6,9 +6,9 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
-from conversations import ABSENT
-from pictures import COLOURS, PLACES, SHAPES
-from unknown import ANSWER
+from .conversations import ABSENT
+from .pictures import COLOURS, PLACES, SHAPES
+from .unknown import ANSWER
 
 # Qwen2.5-VL's special tokens, in the order of their ids.
 SPECIAL_TOKENS = [

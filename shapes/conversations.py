@@ -8,9 +8,9 @@ an earlier one without a look at the picture; the third asks anything.
 import random
 from dataclasses import dataclass, field
 
-import unknown
-from branches import make_turn
-from pictures import COLOURS, PLACES, SHAPES, draw, draw_video, make_motion, make_scene
+from . import unknown
+from .branches import make_turn
+from .pictures import COLOURS, PLACES, SHAPES, draw, draw_video, make_motion, make_scene
 
 ABSENT = "there is none"
 ORDINALS = ("first", "second")

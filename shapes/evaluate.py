@@ -1,11 +1,17 @@
 """Share of exact answers on held-out pictures and videos, through the Auto classes as any user loads the checkpoint.
 
-python shapes/evaluate.py --model tiny
-python shapes/evaluate.py --model tiny --geometry mrope strategy_4
+python -m shapes.evaluate --model tiny
+python -m shapes.evaluate --model tiny --geometry mrope strategy_4
 
 Every sample is a conversation of four turns, in which the model's own answers are the history; "plain" are single
 questions about boards of 2 x 2 places, in one way of writing, as the first tiny checkpoint was taught.
 """
+
+import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m shapes.evaluate", file=sys.stderr)
+    sys.exit(2)
 
 import argparse
 import json
@@ -17,9 +23,9 @@ import torch
 import transformers
 from transformers import AutoProcessor
 
-from branches import process
-from conversations import LAYOUTS, Question, Sample, make_sample, to_messages
-from pictures import draw, make_questions, make_scene
+from .branches import process
+from .conversations import LAYOUTS, Question, Sample, make_sample, to_messages
+from .pictures import draw, make_questions, make_scene
 
 ROOT = Path(__file__).resolve().parent.parent
 GEOMETRIES = {"mrope": "mrope", "circle": None} | {name: name for name in ("strategy_2", "strategy_3", "strategy_4")}

@@ -1,15 +1,20 @@
 """Train the tiny checkpoint on generated conversations about pictures and videos, on the CPU or a GPU.
 
-python shapes/train.py --output-dir tiny
+python -m shapes.train --output-dir tiny
 
 The output directory holds the checkpoint, and `training/` in it what a further run goes on from: the same command
 with more steps continues where the last one ended or was stopped.
 """
 
+import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m shapes.train", file=sys.stderr)
+    sys.exit(2)
+
 import argparse
 import json
 import random
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,16 +23,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from branches import make_batch
-from checkpoint import model_config, save_processor
-from conversations import LAYOUTS, make_sample, to_messages
-from muon import Muon
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+
+from .branches import make_batch
+from .checkpoint import model_config, save_processor
+from .conversations import LAYOUTS, make_sample, to_messages
+from .muon import Muon
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2  # noqa: E402
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: E402
 
 MODULES = (
     "circle_rope_imp.py",

@@ -6,7 +6,7 @@ import random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from pictures import COLOURS, SHAPES
+from .pictures import COLOURS, SHAPES
 
 ANSWER = "I know coloured shapes only."
 

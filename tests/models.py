@@ -96,7 +96,7 @@ def make_model(stock, block=None):
 
 def save_base(directory):
     """A complete stock checkpoint, as this release saves it, with a processor whose tokens fit its vocabulary."""
-    from checkpoint import save_processor
+    from shapes.checkpoint import save_processor
 
     model = make_stock()
     model.save_pretrained(directory)

@@ -5,12 +5,12 @@ import random
 import pytest
 import torch
 
-import unknown
-from branches import make_batch, process
-from checkpoint import model_config, save_processor
-from conversations import ABSENT, LAYOUTS, ask_about, converse, make_sample, to_messages, vary
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
-from pictures import COLOURS, WAYS, Thing, draw, draw_video, is_held_out, make_motion, make_scene
+from shapes import unknown
+from shapes.branches import make_batch, process
+from shapes.checkpoint import model_config, save_processor
+from shapes.conversations import ABSENT, LAYOUTS, ask_about, converse, make_sample, to_messages, vary
+from shapes.pictures import COLOURS, WAYS, Thing, draw, draw_video, is_held_out, make_motion, make_scene
 
 BLOCK = {"radius": 10, "alpha": 0.5, "method": "circle", "move_to_origin": True, "AGE_mode": "strategy_4"}
 
