@@ -28,7 +28,7 @@ layer() {
 # prepare RELEASE: its environment, and a stock checkpoint as it saves it, which every other release loads.
 prepare() {
     [ "$1" = main ] || layer "$1" --quiet "transformers==$1"
-    "$environments/$1/bin/python" tests/save_stock.py "$STOCK_CHECKPOINTS/$1"
+    "$environments/$1/bin/python" -m tests.save_stock "$STOCK_CHECKPOINTS/$1"
 }
 
 # contract RELEASE: what must hold on every release.
