@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from measure import BenchmarkError, Spread, ratio
-from report import percent
-from workloads import BLOCKS, ROOT, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, config_arguments, parameters
+from .measure import BenchmarkError, Spread, ratio
+from .report import percent
+from .workloads import BLOCKS, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, config_arguments, parameters
 
 SHARD = 2**30
 
@@ -61,11 +61,11 @@ def write_checkpoint(directory: Path, layers: int) -> int:
 
 def child(*arguments) -> tuple[float, float]:
     """Seconds and peak memory in bytes of one task of task.py, done by a new process."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     # Stock's modules were compiled when they were installed; ours are in the first turn, unless this forbids it.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("task.py"), *map(str, arguments)],
+        [sys.executable, "-m", "benchmarks.task", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=environment,

@@ -5,9 +5,10 @@ import warnings
 import torch
 
 import circle_rope_imp
-from measure import Spread, check_memory, interleave, ratio
-from report import milliseconds, times
-from workloads import VIDEO, for_stock, position_inputs, position_models
+
+from .measure import Spread, check_memory, interleave, ratio
+from .report import milliseconds, times
+from .workloads import VIDEO, for_stock, position_inputs, position_models
 
 
 def cases(device):

@@ -9,7 +9,7 @@ import psutil
 import torch
 import transformers
 
-from measure import Spread
+from .measure import Spread
 
 
 def milliseconds(spread: Spread) -> str:

@@ -1,13 +1,18 @@
 """Measure Circle-RoPE and AGE against stock Qwen2.5-VL, in the same process and in turns.
 
-python benchmarks/run.py                    # everything, about 20 minutes on two cores
-python benchmarks/run.py positions          # one part
-python benchmarks/run.py --device cuda      # the 3B's full depth, on a GPU
+python -m benchmarks                    # everything, about 20 minutes on two cores
+python -m benchmarks positions          # one part
+python -m benchmarks --device cuda      # the 3B's full depth, on a GPU
 """
+
+import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m benchmarks", file=sys.stderr)
+    sys.exit(2)
 
 import argparse
 import logging
-import sys
 import warnings
 from pathlib import Path
 
@@ -16,7 +21,9 @@ HERE = Path(__file__).resolve().parent
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: all)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repeats", type=int, default=9, help="samples of each measurement (default: 9)")
@@ -43,11 +50,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     given = parse_arguments()
-    import files
-    import positions
-    import steps
-    from measure import BenchmarkError, check_device, keep_memory
-    from report import Report
+    from . import files, positions, steps
+    from .measure import BenchmarkError, check_device, keep_memory
+    from .report import Report
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=UserWarning)

@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from measure import Spread, interleave, ratio
-from report import milliseconds, percent
-from workloads import DEPTH, cache_behind, for_stock, models, picture_inputs
+from .measure import Spread, interleave, ratio
+from .report import milliseconds, percent
+from .workloads import DEPTH, cache_behind, for_stock, models, picture_inputs
 
 # Newer releases have another name for it.
 NAME_OF_THE_CACHE = (

@@ -1,22 +1,20 @@
 """Models and inputs that are measured: stock Qwen2.5-VL and ours with the same weights, in the shape of the 3B."""
 
 import copy
-import sys
 from pathlib import Path
 
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from measure import check_memory
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2  # noqa: E402
-from modeling_qwen2_5_vl_circle_rope import (  # noqa: E402
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from modeling_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
     find_cache,
 )
+
+from .measure import check_memory
+
+ROOT = Path(__file__).resolve().parent.parent
 
 BLOCKS = {"circle": {"AGE_mode": None}, "AGE": {"AGE_mode": "strategy_4"}}
 IMAGE, VIDEO = 151655, 151656

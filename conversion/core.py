@@ -1,13 +1,9 @@
 """The repo's own modules, which stand at its root and are no package."""
 
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import configuration_qwen2_5_vl_circle_rope as card  # noqa: E402
-from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
+import configuration_qwen2_5_vl_circle_rope as card
+from configuration_qwen2_5_vl_circle_rope import (
     AUTO_MAP,
     MARK,
     ROPE_KEYS,
@@ -17,11 +13,13 @@ from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
     read_rope,
     validate_circle_rope,
 )
-from modeling_qwen2_5_vl_circle_rope import (  # noqa: E402
+from modeling_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
     Qwen2_5_VLModel_CircleRoPE_V2,
     new_name,
 )
+
+ROOT = Path(__file__).resolve().parent.parent
 
 __all__ = [
     "AUTO_MAP",

@@ -8,8 +8,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import shapes_task
-from loading import Checkpoint, EvaluationError, find
+from . import shapes_task
+from .loading import Checkpoint, EvaluationError, find
 
 PAPER = Path(__file__).with_name("paper.json")
 JUDGED = "MathVista"

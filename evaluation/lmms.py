@@ -1,7 +1,13 @@
 """Evaluate a checkpoint with lmms-eval, with the geometry that it was made with.
 
-python evaluation/lmms.py tiny --tasks held_out_shapes --min-pixels 12544 --max-pixels 12544 --output-dir out
+python -m evaluation.lmms tiny --tasks held_out_shapes --min-pixels 12544 --max-pixels 12544 --output-dir out
 """
+
+import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m evaluation.lmms", file=sys.stderr)
+    sys.exit(2)
 
 import contextlib
 import copy
@@ -9,15 +15,13 @@ import importlib.metadata
 import inspect
 import io
 import math
-import sys
 from pathlib import Path
 
 import torch
 
-import result_file
-import shapes_task
-from command_line import announce, check_options, has_openai_key, make_parser, run, task_names
-from loading import EvaluationError
+from . import result_file, shapes_task
+from .command_line import announce, check_options, has_openai_key, make_parser, run, task_names
+from .loading import EvaluationError
 
 WRAPPER = "qwen2_5_vl"  # the harness chooses prompts by this name, so that every checkpoint is asked in the same words
 NO_METRIC = "bypass"  # what the harness reports, as 999, where answers were not scored

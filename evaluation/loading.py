@@ -1,19 +1,15 @@
 """Which class a checkpoint needs, so that a harness loads it with its own geometry and never as stock unnoticed."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT))
+import transformers
+from transformers import AutoConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-import transformers  # noqa: E402
-from transformers import AutoConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration  # noqa: E402
-
-from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2  # noqa: E402
-from conversion.base import ADAPTER_CONFIG, ConversionError, fetch, in_one_sentence, read_json  # noqa: E402
-from conversion.convert import MODEL_TYPES, has_block, is_saved_by_stock  # noqa: E402
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: E402
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from conversion.base import ADAPTER_CONFIG, ConversionError, fetch, in_one_sentence, read_json
+from conversion.convert import MODEL_TYPES, has_block, is_saved_by_stock
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
 # Tokenizers and processors look at the config too; so they find it here, and run no code of the checkpoint.
 AutoConfig.register(Qwen2_5_VLConfig_CircleRoPE_V2.model_type, Qwen2_5_VLConfig_CircleRoPE_V2, exist_ok=True)

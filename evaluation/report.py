@@ -1,20 +1,25 @@
 """One table of several results: scores, differences from the first, and their confidence intervals over questions.
 
-python evaluation/report.py results/stock results/circle --output results/table
+python -m evaluation.report results/stock results/circle --output results/table
 """
+
+import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m evaluation.report", file=sys.stderr)
+    sys.exit(2)
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import bootstrap
 
-from command_line import Parser, run
-from loading import EvaluationError
-from result_file import Result, TaskResult, read
+from .command_line import Parser, run
+from .loading import EvaluationError
+from .result_file import Result, TaskResult, read
 
 LEVEL, RESAMPLES, SEED = 0.95, 10_000, 0
 

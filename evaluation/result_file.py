@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from loading import Checkpoint, EvaluationError
+from .loading import Checkpoint, EvaluationError
 
 FORMAT = "circle-rope-evaluation-1"
 NAME = "circle_rope_results.json"
@@ -88,7 +88,7 @@ def read(path: Path) -> Result:
             raise ValueError("no shares of questions")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise EvaluationError(
-            f"{path} is no result of evaluation/lmms.py or evaluation/vlmevalkit.py: give the {NAME} that one "
+            f"{path} is no result of evaluation.lmms or evaluation.vlmevalkit: give the {NAME} that one "
             "wrote, or its folder."
         ) from None
     return result

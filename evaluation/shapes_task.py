@@ -1,22 +1,24 @@
 """The local task: generated pictures of held-out scenes with one question each, in a folder that every harness reads.
 
-python evaluation/shapes_task.py FOLDER
+python -m evaluation.shapes_task FOLDER
 """
+
+import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m evaluation.shapes_task", file=sys.stderr)
+    sys.exit(2)
 
 import argparse
 import base64
 import csv
 import json
 import random
-import sys
 from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "shapes"))
-
-from pictures import draw, make_questions, make_scene  # noqa: E402
+from shapes.pictures import draw, make_questions, make_scene
 
 NAME = "held_out_shapes"  # a harness takes the name of a folder in sight for that folder
 QUESTIONS, SEED = 200, 2505

@@ -1,22 +1,26 @@
 """Evaluate a checkpoint with VLMEvalKit, the paper's harness, with the geometry that it was made with.
 
-python evaluation/vlmevalkit.py tiny --tasks held_out_shapes --min-pixels 12544 --max-pixels 12544 --output-dir out
+python -m evaluation.vlmevalkit tiny --tasks held_out_shapes --min-pixels 12544 --max-pixels 12544 --output-dir out
 """
+
+import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m evaluation.vlmevalkit", file=sys.stderr)
+    sys.exit(2)
 
 import ast
 import functools
 import importlib.metadata
-import sys
 from pathlib import Path
 from unittest import mock
 
 import torch
 from transformers.utils import is_flash_attn_2_available
 
-import result_file
-import shapes_task
-from command_line import announce, check_options, has_openai_key, make_parser, paper_rows, run, task_names
-from loading import Checkpoint, EvaluationError
+from . import result_file, shapes_task
+from .command_line import announce, check_options, has_openai_key, make_parser, paper_rows, run, task_names
+from .loading import Checkpoint, EvaluationError
 
 MODEL = "Qwen2.5-VL-3B-Instruct"  # whose settings the harness gives: pixel limits, prompts, sampling
 FAILED = "Failed to obtain answer"

@@ -1,40 +1,46 @@
 """Fill the tables of the report and draw its figures from the results; nothing is measured here.
 
-python evidence/report.py
+python -m evidence.report
 """
+
+import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m evidence.report", file=sys.stderr)
+    sys.exit(2)
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 
-import geometry_report
-import study_report
-from arms import SCALES
-from records import RESULTS, EvidenceError, missing_runs, read_records
+from .geometry import figures as geometry_figures
+from .geometry import tables as geometry_tables
+from .study import report as study_report
+from .study.arms import SCALES
+from .study.records import RESULTS, EvidenceError, missing_runs, read_records
 
 HERE = Path(__file__).resolve().parent
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", type=Path, default=RESULTS, help="what study.py wrote")
+    parser.add_argument("--study", type=Path, default=RESULTS, help="what evidence.study wrote")
     parser.add_argument(
-        "--geometry", type=Path, default=HERE / "results" / "geometry.json", help="what geometry.py wrote"
+        "--geometry", type=Path, default=HERE / "results" / "geometry.json", help="what evidence.geometry wrote"
     )
     parser.add_argument("--report", type=Path, default=HERE / "README.md", help="the Markdown file with the tables")
     parser.add_argument("--figures", type=Path, default=HERE / "figures", help="folder of the figures")
     given = parser.parse_args()
     try:
-        records, geometry = read_study(given.study), geometry_report.load_results(given.geometry)
+        records, geometry = read_study(given.study), geometry_tables.load_results(given.geometry)
         text = given.report.read_text(encoding="utf-8")
-        filled = fill(text, {**geometry_report.tables(geometry), **study_report.tables(records, SCALES)}, given.report)
+        filled = fill(text, {**geometry_tables.tables(geometry), **study_report.tables(records, SCALES)}, given.report)
         given.figures.mkdir(parents=True, exist_ok=True)
-        geometry_report.draw(geometry, given.figures)
+        geometry_figures.draw(geometry, given.figures)
         study_report.draw(records, SCALES, given.figures)
         given.report.write_text(filled, encoding="utf-8")
     except (ValueError, OSError) as error:
@@ -55,7 +61,7 @@ def read_study(path: Path) -> dict[str, dict]:
     if missing:
         raise EvidenceError(
             f"{path} lacks {len(missing)} of {len(missing) + len(records)} runs, the first of them {missing[0].name}: "
-            "finish it with python evidence/study.py."
+            "finish it with python -m evidence.study."
         )
     return records
 

@@ -1,14 +1,19 @@
 """Ask a Circle-RoPE model about a picture and watch it answer.
 
-python examples/ask.py
-python examples/ask.py --image photo.jpg --question "What is this?" --model USER/NAME
+python -m examples.ask
+python -m examples.ask --image photo.jpg --question "What is this?" --model USER/NAME
 
 Without a question, at a terminal, it holds a conversation: `/picture FILE` adds a picture, Ctrl-D ends it.
 """
 
+import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m examples.ask", file=sys.stderr)
+    sys.exit(2)
+
 import argparse
 import contextlib
-import sys
 from pathlib import Path
 
 import torch
@@ -20,11 +25,10 @@ from transformers.generation import GenerateDecoderOnlyOutput
 with contextlib.suppress(ImportError):
     import readline  # noqa: F401  # gives the prompt its arrow keys and its history
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from circle_rope_imp import MRopeGeometry, per_token_distance, sequence_index
+from conversion.links import refuse_texts_of_links
 
-from circle_rope_imp import MRopeGeometry, per_token_distance, sequence_index  # noqa: E402
-from conversion.links import refuse_texts_of_links  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 # What generate calls the cache differs from release to release.
 CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__annotations__ else "past_key_values"

@@ -1,18 +1,23 @@
 """Speed in vLLM against its stock Qwen2.5-VL: the same weights, engines in turns, so that both see the same machine.
 
-    python serving/benchmark.py [--layers 8] [--rounds 5] [--device-options '{"enforce_eager": true}']
+    python -m serving.benchmark [--layers 8] [--rounds 5] [--device-options '{"enforce_eager": true}']
 
 Every round gives each engine the same requests: a prefill (one token is asked for) and a decode, with 1 and with 16
 requests at once. Printed are the stock engine's tokens per second and, of each other engine, the median and the
 quartiles of the ratio to the stock engine of the same round. A second stock engine shows the noise.
 """
 
+import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m serving.benchmark", file=sys.stderr)
+    sys.exit(2)
+
 import argparse
 import json
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,7 +25,6 @@ from pathlib import Path
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 ARMS = {"stock": "stock", "stock again": "stock", "circle": None, "AGE strategy_4": "strategy_4"}
 NEW_TOKENS = 64

@@ -6,7 +6,9 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
-from pictures import COLOURS, PLACES, SHAPES
+from .conversations import ABSENT
+from .pictures import COLOURS, PLACES, SHAPES
+from .unknown import ANSWER
 
 # Qwen2.5-VL's special tokens, in the order of their ids.
 SPECIAL_TOKENS = [
@@ -61,15 +63,21 @@ INITIALIZER_RANGE = 0.08
 
 
 def _sentences():
-    """What the tokenizer learns its merges from: the words of the task."""
+    """What the tokenizer learns its merges from: the words of the task, small and in capitals."""
     yield "system\nYou are a helpful assistant.\nuser\nassistant\n"
-    for shape in SHAPES:
-        yield f"What colour is the {shape}? the {shape} a red {shape}"
-        for colour in COLOURS:
-            yield f"Where is the {colour} {shape}? a {colour} {shape}. What shape is {colour}?"
-    for place in PLACES:
-        yield f"What is at the {place}? {place}"
-    yield "How many shapes are there? 2 3 4"
+    places = sorted({place for board in PLACES.values() for place in board})
+    asked = [f"a {colour} {shape}. What shape is {colour}? the {shape}" for shape in SHAPES for colour in COLOURS]
+    asked += [f"What is at the {place}? {place} {place} center" for place in places]
+    asked += [f"Where is the {shape}? What color is the {shape}? What colour is the {shape}?" for shape in SHAPES]
+    asked += [
+        f"Which way does the {shape} move? Which shape moves? {way} up down" for shape in SHAPES for way in places
+    ]
+    asked += ["How many shapes are there in the first picture? in the second picture? at the start? at the end?"] * 3
+    for sentence in asked:
+        yield f"{sentence} {sentence[:1].lower()}{sentence[1:]}"
+        yield sentence.lower()
+        yield sentence.upper()
+    yield f"{ANSWER} {ABSENT} 0 1 2 3 4\n{ANSWER}\n{ABSENT}"
 
 
 def _train_tokenizer(sentences) -> Tokenizer:
@@ -77,7 +85,7 @@ def _train_tokenizer(sentences) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=480, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocab_size=640, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())
     )
     tokenizer.train_from_iterator(sentences, trainer)
     return tokenizer

@@ -1,55 +1,129 @@
-"""Train the tiny checkpoint from scratch on generated pictures, on the CPU or a GPU.
+"""Train the tiny checkpoint on generated conversations about pictures and videos, on the CPU or a GPU.
 
-python shapes/train.py --output-dir tiny
+python -m shapes.train --output-dir tiny
+
+The output directory holds the checkpoint, and `training/` in it what a further run goes on from: the same command
+with more steps continues where the last one ended or was stopped.
 """
+
+import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m shapes.train", file=sys.stderr)
+    sys.exit(2)
 
 import argparse
 import json
-import math
 import random
-import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
-from branches import make_batch
-from checkpoint import model_config, save_processor
-from pictures import draw, make_questions, make_scene
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+
+from .branches import make_batch
+from .checkpoint import model_config, save_processor
+from .conversations import LAYOUTS, make_sample, to_messages
+from .muon import Muon
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2  # noqa: E402
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: E402
 
 MODULES = (
     "circle_rope_imp.py",
     "configuration_qwen2_5_vl_circle_rope.py",
     "modeling_qwen2_5_vl_circle_rope.py",
 )
+FACTORS = (5, 1)  # of the learning rate: Muon's and AdamW's
+# Conversations of a sample and turns of each: eight questions however they are divided.
+DIVISIONS = ((8, 1), (4, 2), (2, 4), (2, 4))
 
 
-def draw_batch(rng: random.Random, size: int, questions_per_picture: int, most_things: int, focus: str) -> tuple:
-    """Pictures of `size` training scenes, and the questions about each; those that begin with `focus` come first."""
-    pictures, questions = [], []
-    for _ in range(size):
-        scene = make_scene(rng, held_out=False, fewest=min(2, most_things), most=most_things)
-        pictures.append(draw(scene, rng))
-        in_order = sorted(make_questions(scene, rng), key=lambda pair: not (focus and pair[0].startswith(focus)))
-        questions.append(in_order[:questions_per_picture])
-    return pictures, questions
+def draw_samples(rng: random.Random, size: int, layouts: dict[str, float], held_out: bool = False) -> list:
+    """`size` samples of random layouts, all of them with as many conversations of as many turns."""
+    conversations, turns = (3, 4) if held_out else rng.choice(DIVISIONS)
+    drawn = rng.choices(list(layouts), list(layouts.values()), k=size)
+    return [make_sample(rng, layout, held_out, conversations, turns) for layout in drawn]
+
+
+def to_batch(model, processor, samples: list) -> dict:
+    messages = [[to_messages(sample, talk) for talk in sample.conversations] for sample in samples]
+    return make_batch(
+        model, processor, [sample.media for sample in samples], messages, [sample.fps for sample in samples]
+    )
+
+
+@torch.no_grad()
+def test(model, processor, layouts: dict[str, float], seed: int, batches: int = 4, size: int = 24) -> dict[str, str]:
+    """Shares of exact held-out answers, with the right answers as history: all, by turn, layout, and kind.
+
+    An answer counts if every token of it, its end included, is the model's first choice given the ones before.
+    """
+    rng, right, total = random.Random(seed), Counter(), Counter()
+    model.eval()
+    for _ in range(batches):
+        samples = draw_samples(rng, size, layouts, held_out=True)
+        batch = to_batch(model, processor, samples)
+        labels = batch.pop("labels")
+        is_wrong = (model(**batch).logits[:, :-1].argmax(-1) != labels[:, 1:]) & (labels[:, 1:] != -100)
+        for sample, learned, wrong in zip(samples, labels[:, 1:] != -100, is_wrong):
+            # Answers are runs of labelled tokens, in the order of the conversations.
+            starts = learned & ~torch.nn.functional.pad(learned, (1, 0))[:-1]
+            number = starts.cumsum(0) - 1
+            turns = [(turn, asked) for talk in sample.conversations for turn, asked in enumerate(talk, start=1)]
+            bad = set(number[wrong].tolist())
+            for position, (turn, asked) in enumerate(turns):
+                for name in ("all", f"turn {turn}", sample.layout, asked.kind):
+                    total[name] += 1
+                    right[name] += position not in bad
+    model.train()
+    return {name: f"{100 * right[name] / total[name]:.1f}" for name in sorted(total)}
+
+
+def start_from(model, processor, directory: Path):
+    """Take over the weights of a checkpoint, whose tokens may have other numbers than this one's."""
+    state = load_file(directory / "model.safetensors")
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    name = next(name for name in state if name.endswith("embed_tokens.weight"))
+    old, new = state[name], model.get_input_embeddings().weight.data.clone()
+    for token, number in processor.tokenizer.get_vocab().items():
+        # A new token begins as the mean of what it was written with before.
+        spelled = processor.tokenizer.decode([number])
+        known = tokenizer.get_vocab().get(token)
+        parts = [known] if known is not None else tokenizer.encode(spelled)
+        if parts:
+            new[number] = old[parts].mean(0)
+    state[name] = new
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
+
+
+def make_optimizers(model, learning_rate: float) -> list:
+    """Muon for the matrices of the layers, which learn in about half as many steps with it; AdamW for the rest."""
+    parameters = list(model.named_parameters())
+    is_matrix = [parameter.ndim == 2 and (".layers." in name or ".blocks." in name) for name, parameter in parameters]
+    matrices = [parameter for (_, parameter), muon in zip(parameters, is_matrix) if muon]
+    others = [parameter for (_, parameter), muon in zip(parameters, is_matrix) if not muon]
+    return [
+        Muon(matrices, lr=FACTORS[0] * learning_rate, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=FACTORS[1] * learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, required=True, help="where the checkpoint goes")
-    parser.add_argument("--steps", type=int, default=1400)
-    parser.add_argument("--start-from", type=Path, help="go on from a checkpoint of this script")
-    parser.add_argument("--focus", default="", help="ask the questions that begin so before all others")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--questions", type=int, default=6, help="questions per picture")
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--steps", type=int, default=6000, help="all steps, those of earlier runs included")
+    parser.add_argument("--decay", type=int, default=1500, help="the last steps, in which the learning rate goes to 0")
+    parser.add_argument("--start-from", type=Path, help="take the weights of a checkpoint of this script")
+    parser.add_argument("--layouts", type=json.loads, default=LAYOUTS, help="how often each layout comes, as JSON")
+    parser.add_argument("--batch-size", type=int, default=24)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--test-every", type=int, default=100, help="steps between two tests on held-out samples")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--circle-rope",
@@ -61,37 +135,48 @@ def main():
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
-    rng = random.Random(args.seed)
     processor = save_processor(args.output_dir)
     config = Qwen2_5_VLConfig_CircleRoPE_V2(**model_config(processor, args.circle_rope))
     model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config)
     if args.start_from:
-        model = model.from_pretrained(args.start_from, config=config)
+        start_from(model, processor, args.start_from)
     model.to(args.device)
     print(f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters", flush=True)
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    warmup = min(100, args.steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(step / max(warmup, 1), 0.5 * (1 + math.cos(math.pi * min(1, step / args.steps)))),
-    )
+    optimizers = make_optimizers(model, args.learning_rate)
+    state_file, done = args.output_dir / "training" / "state.pt", 0
+    if state_file.exists():
+        state = torch.load(state_file, map_location=args.device, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimizer, kept in zip(optimizers, state["optimizers"]):
+            optimizer.load_state_dict(kept)
+        done = state["step"]
+    rng = random.Random(f"{args.seed} {done}")
     model.train()
     began = time.monotonic()
-    for step in range(1, args.steps + 1):
-        # Pictures of two things first: what belongs to which is learned soonest there.
-        most_things = 4 if args.start_from else min(4, 2 + 7 * step // args.steps)
-        drawn = draw_batch(rng, args.batch_size, args.questions, most_things, args.focus)
-        loss = model(**make_batch(model, processor, *drawn)).loss
-        optimizer.zero_grad()
+    losses = []
+    for step in range(done + 1, args.steps + 1):
+        share = min(1, step / 100, (args.steps - step + 1) / max(args.decay, 1))
+        for optimizer, factor in zip(optimizers, FACTORS):
+            optimizer.param_groups[0]["lr"] = share * factor * args.learning_rate
+            optimizer.zero_grad()
+        loss = model(**to_batch(model, processor, draw_samples(rng, args.batch_size, args.layouts))).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        for optimizer in optimizers:
+            optimizer.step()
+        losses.append(loss.item())
         if step % 25 == 0 or step == args.steps:
-            print(f"step {step}/{args.steps}  loss {loss.item():.4f}  {time.monotonic() - began:.0f} s", flush=True)
-        if step % 200 == 0 or step == args.steps:
+            mean, losses = sum(losses) / len(losses), []
+            print(f"step {step}/{args.steps}  loss {mean:.4f}  {time.monotonic() - began:.0f} s", flush=True)
+        if step % args.test_every == 0 or step == args.steps:
+            print(f"held out: {json.dumps(test(model, processor, args.layouts, seed=step))}", flush=True)
             save(model, args.output_dir)
+            state_file.parent.mkdir(exist_ok=True)
+            state = {"model": model.state_dict(), "step": step}
+            state["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
+            torch.save(state, state_file.with_suffix(".new"))
+            state_file.with_suffix(".new").replace(state_file)
 
 
 def save(model, directory: Path):

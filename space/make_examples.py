@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw
 
 from examples import EXAMPLES, FOLDER
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "shapes"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pictures import COLOURS, draw, make_questions, make_scene
+from shapes.pictures import COLOURS, draw, make_questions, make_scene
 
 SIZE = 448
 

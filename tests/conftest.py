@@ -1,20 +1,14 @@
 """Shared fixtures: nothing is fetched from a hub, and remote code goes into a cache of its own."""
 
 import os
-import sys
 import tempfile
-from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="circle_rope_modules_")
 
-ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT, ROOT / "tests", ROOT / "shapes"):
-    sys.path.insert(0, str(folder))
-
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from hypothesis import settings  # noqa: E402
+import pytest
+import torch
+from hypothesis import settings
 
 settings.register_profile("exact", deadline=None, derandomize=True)
 settings.register_profile("fuzz", deadline=None, max_examples=300)
@@ -29,7 +23,7 @@ def seed():
 @pytest.fixture(scope="session")
 def stock():
     """A small stock Qwen2.5-VL with random weights, in float32."""
-    from models import make_stock
+    from tests.models import make_stock
 
     return make_stock()
 
@@ -37,6 +31,6 @@ def stock():
 @pytest.fixture(scope="session")
 def base_dir(tmp_path_factory):
     """A complete stock checkpoint as this release saves it, with a real processor."""
-    from models import save_base
+    from tests.models import save_base
 
     return save_base(tmp_path_factory.mktemp("base"))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from urllib.parse import unquote
 
-from hub_http import Handler, Refusal
+from tests.hub_http import Handler, Refusal
 
 LFS_FROM, PARTS_FROM, PART = 100_000, 4_000_000, 3_000_000  # bytes
 # Who a token belongs to, and what it may do.

@@ -95,12 +95,12 @@ def make_model(stock, block=None):
 
 
 def save_base(directory):
-    """A complete stock checkpoint, as this release saves it, with the tiny checkpoint's processor."""
-    from checkpoint import save_processor
+    """A complete stock checkpoint, as this release saves it, with a processor whose tokens fit its vocabulary."""
+    from shapes.checkpoint import save_processor
 
     model = make_stock()
     model.save_pretrained(directory)
-    save_processor(directory)
+    save_processor(directory, ["Where is the red circle? What colour is the triangle?"])
     return directory
 
 

@@ -1,6 +1,6 @@
 """Saves what the installed transformers writes for stock Qwen2.5-VL, for other releases to read.
 
-python tests/save_stock.py DIRECTORY
+python -m tests.save_stock DIRECTORY
 
 That is a whole checkpoint, and in `configs/` a config for each rope type with the frequencies that stock makes of it.
 """
@@ -13,10 +13,7 @@ from pathlib import Path
 from transformers import Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "shapes")]
-
-from models import ROPES, config_arguments, save_base  # noqa: E402
+from tests.models import ROPES, config_arguments, save_base
 
 
 def save_configs(directory):

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from models import ROOT
+from tests.models import ROOT
 
 
 def run(*arguments, folder):
-    command = [sys.executable, ROOT / "benchmarks" / "run.py", *map(str, arguments), "--output", folder]
-    return subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks", *map(str, arguments), "--output", folder]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from transformers import StaticCache
 
 from circle_rope_imp import CircleGeometry, Continuation
 from modeling_qwen2_5_vl_circle_rope import find_cache
-from models import (
+from tests.models import (
     GREEDY,
     NAMES_OF_THE_CACHE,
     STRATEGIES,

@@ -8,7 +8,7 @@ from torch._dynamo.utils import counters
 from transformers import Qwen2_5_VLForConditionalGeneration, StaticCache
 from transformers.generation import CompileConfig
 
-from models import IMAGE, make_model, one_image, picture, text, with_images
+from tests.models import IMAGE, make_model, one_image, picture, text, with_images
 
 BLOCKS = [None, {"AGE_mode": "strategy_4"}]
 CACHE_LENGTH = 128

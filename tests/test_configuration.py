@@ -17,7 +17,7 @@ from configuration_qwen2_5_vl_circle_rope import (
     plain_rope,
     read_rope,
 )
-from models import config_arguments, make_config, make_model
+from tests.models import config_arguments, make_config, make_model
 
 LONG_BLOCK = {
     "circle_r": "auto-2",

@@ -23,7 +23,7 @@ from transformers import (
 from configuration_qwen2_5_vl_circle_rope import MARK, Qwen2_5_VLConfig_CircleRoPE_V2
 from conversion.convert import convert
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, find_cache, new_name
-from models import (
+from tests.models import (
     GREEDY,
     NAMES_OF_THE_CACHE,
     ROOT,

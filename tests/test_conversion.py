@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoProcessor, GenerationConfig
 
-import warm_python
-from models import ROOT, AutoModelForVision, make_stock
+from tests import warm_python
+from tests.models import ROOT, AutoModelForVision, make_stock
 
 MODULES = [
     "circle_rope_imp.py",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models import (
+from tests.models import (
     STRATEGIES,
     VIDEO,
     image_batch,

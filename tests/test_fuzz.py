@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import StaticCache
 
 from modeling_qwen2_5_vl_circle_rope import find_cache
-from models import GREEDY, NAMES_OF_THE_CACHE, VIDEO, make_model, make_stock, pad, picture, pixels, text
+from tests.models import GREEDY, NAMES_OF_THE_CACHE, VIDEO, make_model, make_stock, pad, picture, pixels, text
 
 LAST = NAMES_OF_THE_CACHE[-1]
 BATCH = 2

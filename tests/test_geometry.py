@@ -15,7 +15,7 @@ from circle_rope_imp import (
     per_token_distance,
     sequence_index,
 )
-from models import golden
+from tests.models import golden
 
 GOLDEN = golden()
 SIDES = st.integers(1, 64)

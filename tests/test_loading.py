@@ -25,7 +25,7 @@ from modeling_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLModel_CircleRoPE_V2,
     new_name,
 )
-from models import (
+from tests.models import (
     ROOT,
     AutoModelForVision,
     for_stock,
@@ -159,7 +159,7 @@ def v1_config(base_dir, block, model_type):
         "vision_start_token_id": 192,
         "vision_end_token_id": 193,
     }
-    from models import config_arguments
+    from tests.models import config_arguments
 
     text = config_arguments()["text_config"]
     return {

@@ -8,7 +8,7 @@ from modeling_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLModel_AGE_V2,
     Qwen2_5_VLModel_CircleRoPE_V2,
 )
-from models import STRATEGIES, for_stock, image_batch, make_config, make_model, one_image, pad, text, video_batch
+from tests.models import STRATEGIES, for_stock, image_batch, make_config, make_model, one_image, pad, text, video_batch
 
 ALL_MROPE = {"AGE_mode": ["mrope"] * 4}
 

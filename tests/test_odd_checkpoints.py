@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2_5_
 from conversion.base import ConversionError
 from conversion.convert import convert, plan_conversion
 from conversion.core import Qwen2_5_VLConfig_CircleRoPE_V2, Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
-from models import config_arguments, make_stock, pixels
+from tests.models import config_arguments, make_stock, pixels
 
 INDEX = "model.safetensors.index.json"
 QUERY = "layers.0.self_attn.q_proj.weight"

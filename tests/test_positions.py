@@ -13,7 +13,7 @@ import modeling_qwen2_5_vl_circle_rope as modeling
 from circle_rope_imp import circle_index
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLModel_CircleRoPE_V2, split_position_rows
-from models import (
+from tests.models import (
     IMAGE,
     VIDEO,
     config_arguments,

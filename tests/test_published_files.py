@@ -11,8 +11,8 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
-import warm_python
-from models import ROOT
+from tests import warm_python
+from tests.models import ROOT
 
 TINY = ROOT / "tiny"
 SECRET = "hf_" + "a" * 34

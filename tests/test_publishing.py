@@ -12,12 +12,12 @@ import pytest
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
-import warm_python
 from conversion.hub import SPLITS_COMMITS
-from hub_http import Refusal
-from hub_server import Hub, Repo
-from models import ROOT
-from test_conversion import MODULES
+from tests import warm_python
+from tests.hub_http import Refusal
+from tests.hub_server import Hub, Repo
+from tests.models import ROOT
+from tests.test_conversion import MODULES
 
 TINY = ROOT / "tiny"
 NAME, CODE = "user/circle", "user/code"

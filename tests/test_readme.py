@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from models import ROOT
+from tests.models import ROOT
 
 
 @pytest.mark.parametrize("name", ["README.md", "README_zh.md"])

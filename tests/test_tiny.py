@@ -16,9 +16,9 @@ import pytest
 import torch
 from transformers import pipeline
 
-from evaluate import ask, load
-from models import ROOT
-from pictures import draw, is_held_out, make_questions, make_scene
+from shapes.evaluate import ask, load
+from shapes.pictures import draw, is_held_out, make_questions, make_scene
+from tests.models import ROOT
 
 TINY = ROOT / "tiny"
 
@@ -145,11 +145,12 @@ def test_a_conversation_goes_on_over_its_cache(tiny):
     assert all(answers)
 
 
-EXAMPLE = [sys.executable, str(ROOT / "examples" / "ask.py")]
+EXAMPLE = [sys.executable, "-m", "examples.ask"]
 
 
 def run_example(*arguments):
-    return subprocess.run([*EXAMPLE, *map(str, arguments)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    command = [*EXAMPLE, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=ROOT)
 
 
 class Terminal:
@@ -158,8 +159,9 @@ class Terminal:
     def __init__(self, *arguments):
         self.main, side = pty.openpty()
         command = [*EXAMPLE, *map(str, arguments)]
+        environment = {**os.environ, "TERM": "dumb"}
         self.process = subprocess.Popen(
-            command, stdin=side, stdout=side, stderr=side, env={**os.environ, "TERM": "dumb"}, start_new_session=True
+            command, stdin=side, stdout=side, stderr=side, cwd=ROOT, env=environment, start_new_session=True
         )
         os.close(side)
         self.shown = ""
@@ -241,8 +243,7 @@ def test_ctrl_c_ends_the_conversation(terminal):
 @torch.no_grad()
 def test_a_conversation_of_the_example_is_that_without_a_cache(tiny, capsys):
     """Also where an answer does not read back as the tokens that it had, or stops in the middle."""
-    sys.path.insert(0, str(ROOT / "examples"))
-    import ask as example
+    from examples import ask as example
 
     scenes, pictures, rng = held_out(2, seed=4)
     talk = example.Conversation(*tiny, max_new_tokens=2)

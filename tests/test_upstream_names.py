@@ -11,7 +11,7 @@ import transformers
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 import modeling_qwen2_5_vl_circle_rope as modeling
-from models import ROOT
+from tests.models import ROOT
 
 FILES = ("modeling_qwen2_5_vl_circle_rope.py", "configuration_qwen2_5_vl_circle_rope.py")
 WAYS = (

@@ -13,8 +13,8 @@ from modeling_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLModel_AGE_V2,
     Qwen2_5_VLModel_CircleRoPE_V2,
 )
-from models import ROOT
-from upstream_suite import load
+from tests.models import ROOT
+from tests.upstream_suite import load
 
 suite = load(ROOT / ".cache")
 

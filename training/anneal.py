@@ -4,8 +4,8 @@ from fractions import Fraction
 
 from transformers.trainer_callback import ExportableState
 
-from blocks import age_schedule, circle_rope_model, validate_circle_rope
-from save_block import SaveBlock
+from .blocks import age_schedule, circle_rope_model, validate_circle_rope
+from .save_block import SaveBlock
 
 
 class CircleRopeAnnealing(SaveBlock, ExportableState):

@@ -1,25 +1,20 @@
 """Which `circle_rope` block a run uses: that of its checkpoint, or one that is given for an official checkpoint."""
 
 import json
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from configuration_qwen2_5_vl_circle_rope import (  # noqa: E402
+from configuration_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLConfig_CircleRoPE_V2,
     age_schedule,
     complete_card,
     validate_circle_rope,
 )
-from conversion.base import ConversionError, read_json  # noqa: E402
-from conversion.convert import make_config  # noqa: E402
-from conversion.options import read_block, read_object  # noqa: E402
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: E402
+from conversion.base import ConversionError, read_json
+from conversion.convert import make_config
+from conversion.options import read_block, read_object
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
 __all__ = [
-    "ROOT",
     "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
     "age_schedule",
     "circle_rope_model",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from blocks import circle_rope_model, complete_card
+from .blocks import circle_rope_model, complete_card
 
 
 def own_card(trainer):

@@ -8,7 +8,7 @@ import copy
 import sys
 from contextlib import contextmanager
 
-from blocks import circle_rope_model
+from .blocks import circle_rope_model
 
 LOADER = "create_model_from_path"
 

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from blocks import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, circle_rope_model
+from .blocks import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, circle_rope_model
 
 
 def rope_index_of(config):

@@ -25,8 +25,8 @@ if version("ms-swift") not in SWIFT or transformers.__version__ not in TRANSFORM
         f"{version('ms-swift')} with transformers {transformers.__version__}: pip install -r training/requirements.txt"
     )
 
-# `swift` imports this file by its path.
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+# `swift` imports this file by its path, from any folder.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from swift.arguments.base_args.base_args import BaseArguments  # noqa: E402
 from swift.callbacks import TrainerCallback, callbacks_map  # noqa: E402
@@ -35,18 +35,18 @@ from swift.model.models.qwen import Qwen2_5VLLoader  # noqa: E402
 from swift.template import TemplateType  # noqa: E402
 from swift.template.templates.qwen import Qwen2_5VLTemplate  # noqa: E402
 
-from anneal import CircleRopeAnnealing  # noqa: E402
-from blocks import (  # noqa: E402
+from training.anneal import CircleRopeAnnealing  # noqa: E402
+from training.blocks import (  # noqa: E402
     ARCHITECTURES,
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
     config_with_block,
     read_override,
 )
-from liger_kernels import use_liger_kernels  # noqa: E402
-from own_card import own_card  # noqa: E402
-from positions import carry_positions  # noqa: E402
-from rows import check_row  # noqa: E402
-from save_block import SaveBlock  # noqa: E402
+from training.liger_kernels import use_liger_kernels  # noqa: E402
+from training.own_card import own_card  # noqa: E402
+from training.positions import carry_positions  # noqa: E402
+from training.rows import check_row  # noqa: E402
+from training.save_block import SaveBlock  # noqa: E402
 
 MODEL_TYPE = "qwen2_5_vl_circle_rope_v2"
 OVERRIDE, ANNEAL, POSITIONS = "model_config_override", "circle_rope_anneal", "circle_rope_positions"

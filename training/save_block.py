@@ -7,7 +7,7 @@ from transformers import TrainerCallback
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from blocks import circle_rope_model
+from .blocks import circle_rope_model
 
 ADAPTER_CONFIG = "adapter_config.json"
 # The block's key in adapter_config.json. PEFT warns of a key that it does not know, and so says what to do where the

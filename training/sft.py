@@ -1,27 +1,31 @@
 """Fine-tune with TRL's SFTTrainer: Circle-RoPE or AGE, the whole model or LoRA, on a dataset folder or a hub id.
 
-python training/sft.py --model_name_or_path tiny --dataset_name DIR_OR_ID --output_dir out
+python -m training.sft --model_name_or_path tiny --dataset_name DIR_OR_ID --output_dir out
 """
 
 import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m training.sft", file=sys.stderr)
+    sys.exit(2)
+
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+from conversion.base import fetch
 
-from anneal import CircleRopeAnnealing
-from blocks import (
+from .anneal import CircleRopeAnnealing
+from .blocks import (
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
     config_with_block,
     read_block,
 )
-from conversion.base import fetch
-from liger_kernels import use_liger_kernels
-from own_card import own_card
-from save_block import SaveBlock, save_block
-from sft_collator import Collator
-from sft_examples import load_examples
-from sft_options import check_options
+from .liger_kernels import use_liger_kernels
+from .own_card import own_card
+from .save_block import SaveBlock, save_block
+from .sft_collator import Collator
+from .sft_examples import load_examples
+from .sft_options import check_options
 
 # Only the language model's projections, whatever stands before them: the vision tower stays as it is.
 LORA_TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"

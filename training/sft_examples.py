@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from rows import MEDIA, check_row, count_placeholders, media_of, read_rows
+from .rows import MEDIA, check_row, count_placeholders, media_of, read_rows
 
 PLACEHOLDER = re.compile(f"({'|'.join(MEDIA.values())})")
 PART_OF_TAG = {tag: {"type": key.removesuffix("s"), "text": None} for key, tag in MEDIA.items()}

@@ -2,39 +2,36 @@
 
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": tempfile.mkdtemp(prefix="circle_rope_modules_")}
-for cache in ("HF_DATASETS_CACHE", "LMUData", "MODELSCOPE_CACHE"):
-    os.environ[cache] = tempfile.mkdtemp(prefix="circle_rope_cache_")
-for variable in ("OPENAI_API_KEY", "OPENAI_API_BASE"):
-    os.environ.pop(variable, None)
+os.environ |= {
+    cache: tempfile.mkdtemp(prefix="circle_rope_cache_")
+    for cache in ("HF_DATASETS_CACHE", "LMUData", "MODELSCOPE_CACHE")
+}
+os.environ.pop("OPENAI_API_KEY", None)
+os.environ.pop("OPENAI_API_BASE", None)
+
+import pytest
+
+from tests.warm_python import executable
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tiny"
-for folder in (ROOT, ROOT / "shapes", ROOT / "evaluation"):
-    sys.path.insert(0, str(folder))
-sys.path.append(str(ROOT / "tests"))  # behind this folder: both have a conftest
-
-import pytest  # noqa: E402
-
-from warm_python import executable  # noqa: E402
-
 QUESTIONS = 24
 PIXELS = ("--min-pixels", 12544, "--max-pixels", 12544)  # the pictures that `tiny` was trained on
 
 
 def evaluate(script, checkpoint, output, *options, tasks="held_out_shapes", **environment):
     """One of the two commands on the local task; its exit code and output."""
-    command = [executable(), ROOT / "evaluation" / script, checkpoint, "--tasks", tasks, "--output-dir", output]
+    command = [executable(), "-m", f"evaluation.{script}", checkpoint, "--tasks", tasks, "--output-dir", output]
     return run(*command, *PIXELS, *options, **environment)
 
 
 def evaluate_whole(script, checkpoint, output, *options):
     """The same on all QUESTIONS: what it printed, and its result."""
-    from result_file import read
+    from evaluation.result_file import read
 
     done = evaluate(script, checkpoint, output, "--limit", QUESTIONS, *options)
     assert done.returncode == 0, done.stderr
@@ -74,7 +71,7 @@ def assert_refused(done, *words):
 @pytest.fixture(scope="session")
 def stock_dir(tmp_path_factory):
     """`tiny`'s weights as an official checkpoint: stock classes, no block."""
-    from models import save_tiny_as_stock
+    from tests.models import save_tiny_as_stock
 
     return save_tiny_as_stock(tmp_path_factory.mktemp("stock") / "tiny-stock")
 
@@ -82,8 +79,8 @@ def stock_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def expected():
     """How `tiny` does on the local task without a harness: its accuracy, 0 to 1, as it is and under stock's M-RoPE."""
-    import shapes_task
-    from evaluate import ask, load
+    from evaluation import shapes_task
+    from shapes.evaluate import ask, load
 
     model, processor = load(str(TINY))
     pictures, questions, answers = zip(*shapes_task.questions(QUESTIONS))

@@ -13,8 +13,9 @@ from urllib.request import urlopen
 
 import pytest
 
-import shapes_task
-from conftest import QUESTIONS, ROOT, TINY, run
+from evaluation import shapes_task
+
+from .conftest import QUESTIONS, ROOT, TINY, run
 
 SCRIPTS = Path(sys.executable).parent
 DEPLOY = ("--torch_dtype", "float32", "--host", "127.0.0.1", "--served_model_name", "tiny")

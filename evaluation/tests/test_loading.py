@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from conftest import TINY
-from loading import EvaluationError, find
+from evaluation.loading import EvaluationError, find
+
+from .conftest import TINY
 
 
 @pytest.fixture

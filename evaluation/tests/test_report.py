@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conftest import ROOT, assert_refused, run
-from report import compare, compare_average
-from result_file import NAME, Result, TaskResult, digest, percent, write
-from warm_python import executable
+from evaluation.report import compare, compare_average
+from evaluation.result_file import NAME, Result, TaskResult, digest, percent, write
+from tests.warm_python import executable
+
+from .conftest import assert_refused, run
 
 
 def task(shares, asked="same"):
@@ -23,7 +24,7 @@ def result(tasks, checkpoint="runs/first", **changes):
 
 
 def report(*arguments):
-    return run(executable(), ROOT / "evaluation" / "report.py", *arguments)
+    return run(executable(), "-m", "evaluation.report", *arguments)
 
 
 def test_a_difference_is_paired():
@@ -108,7 +109,7 @@ def test_a_result_of_another_run_is_refused(changes, words, tmp_path):
 def test_what_is_no_result_is_refused(text, tmp_path):
     if text is not None:
         (tmp_path / NAME).write_text(text)
-    assert_refused(report(tmp_path), "is no result of evaluation/lmms.py")
+    assert_refused(report(tmp_path), "is no result of evaluation.lmms")
 
 
 def test_a_digest_knows_the_questions_and_not_their_order():

@@ -7,7 +7,7 @@ import json
 
 from PIL import Image, ImageChops
 
-import shapes_task
+from evaluation import shapes_task
 
 
 def test_every_form_asks_the_same_questions(tmp_path):

@@ -1,11 +1,7 @@
-"""The modules of `evidence/` are imported by their names; nothing is fetched from a hub."""
+"""Nothing is fetched from a hub, and remote code goes into a cache of its own."""
 
 import os
-import sys
-from pathlib import Path
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-EVIDENCE = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(EVIDENCE))
-
-import paths  # noqa: E402, F401
+os.environ.setdefault("HF_MODULES_CACHE", tempfile.mkdtemp(prefix="circle_rope_modules_"))

@@ -2,31 +2,23 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "evidence"))
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("HF_MODULES_CACHE", tempfile.mkdtemp(prefix="circle_rope_modules_"))
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration  # noqa: E402
-
-import candidates  # noqa: E402
-import geometry  # noqa: E402
-import geometry_report  # noqa: E402
-import measurements  # noqa: E402
-import trained  # noqa: E402
-from checkpoint import model_config, save_processor  # noqa: E402
-from layouts import MAIN, CircleGeometry, FlattenedGeometry, MRopeGeometry, per_token_distance, place  # noqa: E402
-from spread import (  # noqa: E402
+from circle_rope_imp import CircleGeometry, MRopeGeometry, per_token_distance
+from evidence.geometry import __main__ as geometry
+from evidence.geometry import candidates, measurements, tables, trained
+from evidence.geometry.layouts import MAIN, FlattenedGeometry, place
+from evidence.geometry.spread import (
     Rope,
     expected_variance,
     logit_differences,
@@ -34,7 +26,9 @@ from spread import (  # noqa: E402
     logit_spreads,
     logits,
 )
+from shapes.checkpoint import model_config, save_processor
 
+ROOT = Path(__file__).resolve().parents[2]
 QWEN = Rope.of()
 SMALL = {"--grids": ("2x2", "3x5"), "--draws": ("8",), "--pictures": ("1",)}
 GRIDS = st.tuples(st.integers(1, 12), st.integers(1, 12)).filter(lambda grid: grid != (1, 1))
@@ -43,15 +37,15 @@ exact = settings(deadline=None, derandomize=True, max_examples=20)
 
 def run(folder, *arguments, **options):
     given = [word for option, words in {**SMALL, **options}.items() for word in (option, *words)]
-    command = [sys.executable, ROOT / "evidence" / "geometry.py", "--output", folder, *given, *arguments]
+    command = [sys.executable, "-m", "evidence.geometry", "--output", folder, *given, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([str(word) for word in command], capture_output=True, text=True, env=environment)
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=ROOT, env=environment)
 
 
 def call(folder, *arguments):
     """The same in this process, which has loaded torch already; returns the sentence it ends with, if any."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["geometry.py", "--output", str(folder), *map(str, arguments)])
+        patch.setattr(sys, "argv", ["evidence.geometry", "--output", str(folder), *map(str, arguments)])
         try:
             geometry.main()
         except SystemExit as end:
@@ -102,11 +96,11 @@ def test_the_logits_are_those_of_the_models_attention():
     """A layer's attention weights are the softmax of the logits that are measured here."""
     model, processor = trained.load(str(ROOT / "tiny"))
     model.set_attn_implementation("eager")
-    queries, keys, grid = trained.read_picture(model, processor, trained.random.Random(0))
+    queries, keys, grid = trained.read_picture(model, processor, random.Random(0))
     attention = []
     layer = model.model.language_model.layers[0].self_attn
     layer.register_forward_hook(lambda module, args, output: attention.append(output[1]))
-    trained.read_picture(model, processor, trained.random.Random(0))
+    trained.read_picture(model, processor, random.Random(0))
     text, image = place(model.config.make_geometry("circle"), *grid, text_tokens=queries.shape[-2])
     expected = logits(queries[0], keys[0], text, image, Rope(model.config.text_config)).softmax(-1)
     start = attention[0].shape[-1] - queries.shape[-2] - image.shape[1]
@@ -195,9 +189,9 @@ def test_the_command_writes_whole_results_tables_and_figures(results):
     assert {"seed", "draws", "torch", "transformers", "python", "seconds"} <= written["about"].keys()
     assert [row["grid"] for row in written["rows"] if row["series"] == "grid"][:: len(MAIN) + 1] == [[2, 2], [3, 5]]
     assert written["checkpoint"]["layers"] == 6 and written["checkpoint"]["grid"] == [4, 4]
-    tables = geometry_report.tables(written)
+    made = tables.tables(written)
     page = (results / "geometry.md").read_text()
-    assert all(table in page and table.startswith("| ") for table in tables.values())
+    assert all(table in page and table.startswith("| ") for table in made.values())
     figures = {path.name for path in (results / "figures").iterdir()}
     names = {name.split(".")[0] for name in figures}
     assert "cone" in names and figures == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
@@ -214,8 +208,8 @@ def test_the_same_results_give_the_same_svgs(results, tmp_path):
 
 
 def test_the_committed_results_are_whole_and_their_tables_are_theirs():
-    committed = geometry_report.load_results(ROOT / "evidence" / "results" / "geometry.json")
-    assert (ROOT / "evidence" / "results" / "geometry.md").read_text() == geometry_report.page(committed)
+    committed = tables.load_results(ROOT / "evidence" / "results" / "geometry.json")
+    assert (ROOT / "evidence" / "results" / "geometry.md").read_text() == tables.page(committed)
 
 
 def test_a_stock_checkpoint_is_measured_too(tmp_path):

@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import study_report
-from arms import ARMS, QUICK, SCALES, SWITCHES, Run, make_runs, recipe
 from configuration_qwen2_5_vl_circle_rope import age_schedule, validate_circle_rope
-from records import EvidenceError, read_records
-from task import COLUMNS, MOST_COUNTED, ROWS, Board, draw, make_questions, make_scene, place_name
+from evidence.study import report as study_report
+from evidence.study.arms import ARMS, QUICK, SCALES, SWITCHES, Run, make_runs, recipe
+from evidence.study.records import EvidenceError, read_records
+from evidence.study.task import COLUMNS, MOST_COUNTED, ROWS, Board, draw, make_questions, make_scene, place_name
 
 EVIDENCE = Path(__file__).resolve().parent.parent
 
 
-def run(script, *arguments):
-    command = [sys.executable, str(EVIDENCE / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+def run(module, *arguments):
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=EVIDENCE.parent)
 
 
 def assert_refused(done, *words):
@@ -36,7 +36,7 @@ def assert_refused(done, *words):
 def quick(tmp_path_factory):
     """A study of a few steps, made by the command."""
     folder = tmp_path_factory.mktemp("study")
-    done = run("study.py", "--quick", "--output", folder / "study.jsonl", "--work", folder / "work")
+    done = run("evidence.study", "--quick", "--output", folder / "study.jsonl", "--work", folder / "work")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -121,7 +121,7 @@ def test_a_run_gives_the_same_result_again_and_what_is_there_is_not_run_again(qu
     kept = [line for line in lines if "strategy_4" not in json.loads(line)["run"]]
     results = tmp_path / "study.jsonl"
     results.write_text("\n".join(kept) + "\n")
-    done = run("study.py", "--quick", "--output", results, "--work", tmp_path / "work")
+    done = run("evidence.study", "--quick", "--output", results, "--work", tmp_path / "work")
     assert done.returncode == 0, done.stderr
     new = results.read_text().splitlines()
     assert new[: len(kept)] == kept and len(new) == len(lines)
@@ -134,7 +134,7 @@ def test_a_run_gives_the_same_result_again_and_what_is_there_is_not_run_again(qu
 def test_a_switch_starts_from_the_weights_of_m_rope_even_where_these_are_gone(quick, tmp_path):
     lines = [json.loads(line) for line in (quick / "study.jsonl").read_text().splitlines()]
     results = write(tmp_path / "study.jsonl", *(line for line in lines if not line["run"].endswith("stay/0")))
-    done = run("study.py", "--quick", "--output", results, "--work", tmp_path / "work", "--only", "switch/stay")
+    done = run("evidence.study", "--quick", "--output", results, "--work", tmp_path / "work", "--only", "switch/stay")
     assert done.returncode == 0, done.stderr
     records = read_records(results, QUICK)
     assert len(records) == len(lines)
@@ -145,7 +145,7 @@ def test_a_switch_starts_from_the_weights_of_m_rope_even_where_these_are_gone(qu
 def test_the_runs_are_listed(tmp_path):
     which = make_runs(SCALES)[0]
     results = write(tmp_path / "study.jsonl", record_of(which))
-    done = run("study.py", "--list", "--output", results)
+    done = run("evidence.study", "--list", "--output", results)
     states = dict(reversed(line.split()) for line in done.stdout.splitlines())
     assert set(states) == {which.name for which in make_runs(SCALES)}
     assert [name for name, state in states.items() if state == "done"] == [which.name]
@@ -179,7 +179,7 @@ def test_the_report_is_what_the_results_give(tmp_path):
         r"(<!-- table [^\n]*? -->).*?(<!-- end -->)", r"\1\2", (EVIDENCE / "README.md").read_text(), flags=re.S
     )
     report.write_text(emptied)
-    done = run("report.py", "--report", report, "--figures", tmp_path / "figures")
+    done = run("evidence.report", "--report", report, "--figures", tmp_path / "figures")
     assert done.returncode == 0, done.stderr
     assert report.read_text() == (EVIDENCE / "README.md").read_text()
     assert {path.name for path in (tmp_path / "figures").iterdir()} <= {
@@ -193,13 +193,13 @@ def test_an_unfinished_study_is_no_report(tmp_path):
     results = write(tmp_path / "study.jsonl", record_of(make_runs(SCALES)[0]))
     report = shutil.copy(EVIDENCE / "README.md", tmp_path)
     before = Path(report).read_text()
-    done = run("report.py", "--study", results, "--report", report, "--figures", tmp_path / "figures")
-    assert_refused(done, "lacks", make_runs(SCALES)[1].name, "study.py")
+    done = run("evidence.report", "--study", results, "--report", report, "--figures", tmp_path / "figures")
+    assert_refused(done, "lacks", make_runs(SCALES)[1].name, "evidence.study")
     assert Path(report).read_text() == before and not (tmp_path / "figures").exists()
 
 
 def test_results_of_other_recipes_are_not_mixed(quick, tmp_path):
-    for script, option in (("study.py", "--output"), ("report.py", "--study")):
+    for script, option in (("evidence.study", "--output"), ("evidence.report", "--study")):
         assert_refused(run(script, option, quick / "study.jsonl"), "line 1", "recipes are not mixed")
 
 
@@ -217,11 +217,11 @@ def test_a_broken_results_file_is_refused_with_what_to_do(tmp_path, content, wor
     results.write_text(content + "\n")
     with pytest.raises(EvidenceError, match=words):
         read_records(results, SCALES)
-    assert_refused(run("study.py", "--output", results), words)
+    assert_refused(run("evidence.study", "--output", results), words)
     assert results.read_text() == content + "\n"
 
 
 def test_runs_that_do_not_exist_are_refused(tmp_path):
-    assert_refused(run("study.py", "--only", "cone", "--output", tmp_path / "study.jsonl"), "cone", "--list")
-    done = run("study.py", "--jobs", "0")
+    assert_refused(run("evidence.study", "--only", "cone", "--output", tmp_path / "study.jsonl"), "cone", "--list")
+    done = run("evidence.study", "--jobs", "0")
     assert done.returncode == 2 and "--jobs 0" in done.stderr

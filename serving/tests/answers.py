@@ -1,6 +1,6 @@
 """Answers of an engine in a process of its own, for options that a whole process shares: how to compile, which runner.
 
-    python answers.py DIRECTORY OPTIONS_AS_JSON CASES SAMPLING_AS_JSON OUTPUT
+    python -m serving.tests.answers DIRECTORY OPTIONS_AS_JSON CASES SAMPLING_AS_JSON OUTPUT
 
 CASES picks from `all_kinds()`, such as `1:4`. Written are the token ids and log-probabilities of every answer.
 """
@@ -18,7 +18,7 @@ if os.environ.get("TRITON_INTERPRET"):
 
 from vllm import LLM, SamplingParams
 
-from cases import all_kinds
+from .cases import all_kinds
 
 
 def main():

@@ -2,9 +2,7 @@
 
 import gc
 import os
-import sys
 import tempfile
-from pathlib import Path
 
 # Nothing is fetched or compiled, and the engine runs in this process, where its parts can be looked at.
 os.environ |= {
@@ -18,17 +16,13 @@ os.environ |= {
     "VLLM_NO_USAGE_STATS": "1",
 }
 
-ROOT = Path(__file__).resolve().parents[2]
-for folder in (ROOT, Path(__file__).resolve().parent):
-    sys.path.insert(0, str(folder))
-
-import pytest  # noqa: E402
+import pytest
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """The directory of `tiny` under a schedule, made when it is asked for."""
-    from cases import save_checkpoint
+    from .cases import save_checkpoint
 
     made = {}
 

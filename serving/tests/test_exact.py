@@ -7,7 +7,7 @@ import torch
 from vllm import SamplingParams
 from vllm.lora.request import LoRARequest
 
-from cases import GREEDY, HALF_TOLERANCE, TOLERANCE, all_kinds, ask, check, largest_difference, load, picture
+from .cases import GREEDY, HALF_TOLERANCE, TOLERANCE, all_kinds, ask, check, largest_difference, load, picture
 
 
 @pytest.mark.parametrize("schedule", ["circle", "strategy_3", "mrope"])

@@ -7,9 +7,8 @@ import sys
 
 import pytest
 
-from cases import ROOT, TOLERANCE, all_kinds, load, log_probabilities
+from .cases import ROOT, TOLERANCE, all_kinds, load, log_probabilities
 
-HERE = ROOT / "serving" / "tests"
 MODES = {
     # vLLM's default: the text model in one graph, its rows decoded within.
     "compiled": ({"TORCH_COMPILE_DISABLE": "0"}, {}, "0:4", 40),
@@ -40,10 +39,10 @@ def test_the_answers_are_those_of_transformers(mode, checkpoint, tmp_path):
     environment, options, picked, tokens = MODES[mode]
     directory, output = checkpoint("strategy_4"), tmp_path / "answers.json"
     sampling = json.dumps({"max_tokens": tokens})
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]), **environment}
+    environment = {**os.environ, **environment}
     arguments = [directory, json.dumps(options), picked, sampling, output]
-    command = [sys.executable, HERE / "answers.py", *arguments]
-    subprocess.run(list(map(str, command)), env=environment, check=True)
+    command = [sys.executable, "-m", "serving.tests.answers", *arguments]
+    subprocess.run(list(map(str, command)), cwd=ROOT, env=environment, check=True)
     model, cases = load(directory), all_kinds()[slice(*map(int, picked.split(":")))]
     for case, (token_ids, given) in zip(cases, json.loads(output.read_text()), strict=True):
         expected = log_probabilities(model, case, token_ids)[-tokens:]

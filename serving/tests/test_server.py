@@ -9,8 +9,8 @@ import sys
 import openai
 import pytest
 
-from cases import TINY, ask, load, log_probabilities, picture
-from http_tools import messages, serve, turned
+from .cases import TINY, ask, load, log_probabilities, picture
+from .http_tools import messages, serve, turned
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_placeholder_in_the_text_does_not_stop_the_server(client, images):
 
 
 def test_a_wrong_block_is_one_sentence_at_the_start(tmp_path):
-    from test_start import edited
+    from .test_start import edited
 
     directory = edited(tmp_path / "model", lambda config: config["circle_rope"].update(radus=3))
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(directory)]

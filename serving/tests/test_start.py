@@ -8,8 +8,9 @@ import vllm
 from vllm.engine.arg_utils import EngineArgs
 
 import circle_rope_vllm
-from cases import SCHEDULES, TINY
 from configuration_qwen2_5_vl_circle_rope import read_rope
+
+from .cases import SCHEDULES, TINY
 
 
 def configure(directory=TINY, **options):

@@ -3,20 +3,19 @@
 import concurrent.futures
 import subprocess
 import sys
-from pathlib import Path
 
 import openai
 import pytest
 import torch
 
-from http_tools import TINY, messages, serve, turned
+from .http_tools import TINY, messages, serve, turned
 
-LAUNCHER = Path(__file__).resolve().parents[1] / "transformers_serve.py"
+LAUNCHER = (sys.executable, "-m", "serving.transformers_serve")
 
 
 @pytest.fixture(scope="module")
 def client():
-    with serve(sys.executable, LAUNCHER, TINY, "--dtype", "float32", "--device", "cpu") as url:
+    with serve(*LAUNCHER, TINY, "--dtype", "float32", "--device", "cpu", cwd=TINY.parent) as url:
         yield openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300)
 
 
@@ -65,6 +64,7 @@ def test_an_answer_that_streams(client, expected):
 
 
 def test_continuous_batching_is_refused():
-    result = subprocess.run([sys.executable, LAUNCHER, TINY, "--continuous-batching"], capture_output=True, text=True)
+    command = [*LAUNCHER, TINY, "--continuous-batching"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=TINY.parent)
     assert result.returncode == 1
     assert result.stderr.strip().endswith("drops pictures, in stock models too: leave --continuous-batching out.")

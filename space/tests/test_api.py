@@ -8,7 +8,6 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-
 from pictures import draw, make_questions, make_scene
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

@@ -9,18 +9,17 @@ from pathlib import Path
 
 # Nothing is fetched, and remote code goes into a cache of its own.
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": tempfile.mkdtemp(prefix="circle_rope_modules_")}
-for cache in ("MODELSCOPE_CACHE", "HF_DATASETS_CACHE", "HF_HUB_CACHE"):
-    os.environ[cache] = tempfile.mkdtemp(prefix="circle_rope_cache_")
+os.environ |= {
+    cache: tempfile.mkdtemp(prefix="circle_rope_cache_")
+    for cache in ("MODELSCOPE_CACHE", "HF_DATASETS_CACHE", "HF_HUB_CACHE")
+}
+
+import pytest
+
+from .pictures_set import write_set
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = Path(__file__).resolve().parent
-for folder in (ROOT, ROOT / "shapes", ROOT / "training", TESTS):
-    sys.path.insert(0, str(folder))
-sys.path.append(str(ROOT / "tests"))  # behind this folder: both have a conftest
-
-import pytest  # noqa: E402
-
-from pictures_set import write_set  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +31,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="session")
 def stock_dir(tmp_path_factory):
     """`tiny`'s weights as an official checkpoint: stock classes, no block."""
-    from models import save_tiny_as_stock
+    from tests.models import save_tiny_as_stock
 
     return save_tiny_as_stock(tmp_path_factory.mktemp("stock"))
 
@@ -50,7 +49,7 @@ def script(name):
 
 def warm(*imports):
     """How commands run in a process that has `imports`: as `run` does, with all that they print in `stdout`."""
-    from warm_python import executable
+    from tests.warm_python import executable
 
     def command(*arguments, **environment):
         done = run(executable(*imports), *arguments, **environment)

@@ -1,21 +1,18 @@
 """One optimiser step on two samples, in one process or in several: logits and weights are written to a file.
 
-torchrun --standalone --nproc-per-node 2 training/tests/parallel.py MODEL ENGINE FILE
+torchrun --standalone --nproc-per-node 2 -m training.tests.parallel MODEL ENGINE FILE
 """
 
 import os
 import sys
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2] / name) for name in (".", "shapes", "training")]
-
-from blocks import circle_rope_model  # noqa: E402
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 as Model  # noqa: E402
-from positions import carry_positions  # noqa: E402
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 as Model
+from training.blocks import circle_rope_model
+from training.positions import carry_positions
 
 # So large an eps that rounding in a gradient is not blown up to a whole step.
 OPTIMIZER = {"lr": 1e-3, "eps": 1e-3, "weight_decay": 0.01}

@@ -1,16 +1,19 @@
 """A small generated image-text dataset: pictures of shapes, one or two a row, of different sizes, and rows without.
 
-python training/tests/pictures_set.py FOLDER
+python -m training.tests.pictures_set FOLDER
 """
+
+import sys
+
+if __spec__ is None:
+    print("error: from the repo's root, this is python -m training.tests.pictures_set", file=sys.stderr)
+    sys.exit(2)
 
 import json
 import random
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shapes"))
-
-from pictures import draw, make_scene
+from shapes.pictures import draw, make_scene
 
 SIZES = (112, 140, 84)
 

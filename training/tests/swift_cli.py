@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from conftest import ROOT, TESTS, run, script
+from .conftest import ROOT, TESTS, run, script
 
 TINY = ROOT / "tiny"
 REGISTER = "training/register_v2.py"

@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers import AutoConfig, Trainer, TrainingArguments
 
-from anneal import CircleRopeAnnealing
-from blocks import circle_rope_model
-from conftest import ROOT
-from models import image_batch, make_model, make_stock
+from tests.models import image_batch, make_model, make_stock
+from training.anneal import CircleRopeAnnealing
+from training.blocks import circle_rope_model
+
+from .conftest import ROOT
 
 STEPS = 5
 

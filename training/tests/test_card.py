@@ -5,15 +5,16 @@ import sys
 import pytest
 from huggingface_hub import ModelCard
 
-from conftest import ROOT, run
-from hub_server import Hub
+from tests.hub_server import Hub
+
+from .conftest import ROOT, run
 
 LORA = ("--use_peft", "--lora_r", "2")
 
 
 @pytest.mark.parametrize("options, library", [((), "transformers"), (LORA, "peft")])
 def test_what_sft_pushes_says_its_block_and_schedule(options, library, stock_dir, pictures, tmp_path):
-    command = [sys.executable, ROOT / "training" / "sft.py", "--model_name_or_path", stock_dir]
+    command = [sys.executable, "-m", "training.sft", "--model_name_or_path", stock_dir]
     command += ["--dataset_name", pictures, "--output_dir", tmp_path / "out", "--max_steps", "1"]
     command += ["--report_to", "none", "--circle_rope", '{"radius": 7}', "--age_mode", "strategy_2", *options]
     command += ["--push_to_hub", "--hub_model_id", "user/shapes", "--hub_token", "hf_owner"]
@@ -34,7 +35,7 @@ def test_any_trainer_can_have_the_card(tmp_path):
     from transformers import Trainer, TrainingArguments
 
     from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
-    from own_card import own_card
+    from training.own_card import own_card
 
     model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(ROOT / "tiny")
     arguments = TrainingArguments(str(tmp_path / "shapes"), use_cpu=True, report_to=[])

@@ -5,8 +5,9 @@ from dataclasses import fields
 
 import pytest
 
-from blocks import config_with_block, read_override
-from conftest import ROOT
+from training.blocks import config_with_block, read_override
+
+from .conftest import ROOT
 
 CONFIGS = ("train_config_v2.json", "train_config_v2_age.json", "train_config_paper.json")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from conftest import ROOT, write_to_hub_cache
+from .conftest import ROOT, write_to_hub_cache
 
 TINY = ROOT / "tiny"
 

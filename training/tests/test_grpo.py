@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, Cache
 from trl import GRPOConfig, GRPOTrainer
 
-from conftest import ROOT
+from .conftest import ROOT
 
 QUESTIONS = ["Where is the red circle?", "Which shape is on the left?", "What is it?", "Where is the blue square?"]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from liger_kernel.transformers import monkey_patch
 
-from models import image_batch, make_model, make_stock
+from tests.models import image_batch, make_model, make_stock
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def model(monkeypatch):
     """With the entry that is made for it where there is a GPU; what the patch does to upstream is undone."""
     from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
-    from liger_kernels import use_liger_kernels
+    from training.liger_kernels import use_liger_kernels
 
     for name in ("apply_multimodal_rotary_pos_emb", "Qwen2_5_VLRMSNorm", "Qwen2RMSNorm", "Qwen2MLP"):
         monkeypatch.setattr(upstream, name, getattr(upstream, name, None), raising=False)
@@ -54,7 +54,7 @@ def test_its_forward_sees_every_geometry(model):
 
 
 def test_without_a_gpu_it_is_refused(monkeypatch):
-    from liger_kernels import use_liger_kernels
+    from training.liger_kernels import use_liger_kernels
 
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     with pytest.raises(ValueError, match="^use_liger_kernel needs a GPU, and there is none: leave it out.$"):

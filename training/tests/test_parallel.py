@@ -5,13 +5,13 @@ import sys
 import pytest
 import torch
 
-from conftest import ROOT, TESTS, run
+from .conftest import ROOT, run
 
 ENGINES = ("fsdp2", "zero3", "tp")
 
 
 def launch(engine, file, processes=1):
-    worker = [TESTS / "parallel.py", ROOT / "tiny", engine, file]
+    worker = ["-m", "training.tests.parallel", ROOT / "tiny", engine, file]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
     result = run(sys.executable, *(torchrun if processes > 1 else ()), *worker, OMP_NUM_THREADS=1)
     assert result.returncode == 0, result.stderr[-4000:]

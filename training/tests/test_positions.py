@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models import image_batch, make_config, make_model, make_stock
-from positions import rope_index_of
+from tests.models import image_batch, make_config, make_model, make_stock
+from training.positions import rope_index_of
 
 BLOCK = {"radius": 8, "AGE_mode": "strategy_4"}
 

@@ -9,11 +9,12 @@ import transformers
 from safetensors.torch import save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, TorchAoConfig
 
-from conftest import ROOT, run
-from evaluate import ask
-from models import image_batch, read_tensors
-from pictures import draw, make_questions, make_scene
-from warm_python import executable
+from shapes.evaluate import ask
+from shapes.pictures import draw, make_questions, make_scene
+from tests.models import image_batch, read_tensors
+from tests.warm_python import executable
+
+from .conftest import ROOT, run
 
 TINY = ROOT / "tiny"
 

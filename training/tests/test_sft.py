@@ -12,10 +12,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from blocks import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
-from conftest import ROOT, warm, write_to_hub_cache
-from pictures_set import write_video
-from save_block import BLOCK
+from training.blocks import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+from training.save_block import BLOCK
+
+from .conftest import ROOT, warm, write_to_hub_cache
+from .pictures_set import write_video
 
 TINY = ROOT / "tiny"
 FEW_STEPS = ("--per_device_train_batch_size", 3, "--max_steps", 6, "--logging_steps", 1, "--save_steps", 3)
@@ -28,7 +29,7 @@ def sft():
     command = warm("trl:SFTTrainer", "trl:SFTConfig", "peft:PeftModel", "datasets:load_dataset")
 
     def run(*arguments):
-        return command("training/sft.py", *FEW_STEPS, *CONSTANT, *arguments)
+        return command("-m", "training.sft", *FEW_STEPS, *CONSTANT, *arguments)
 
     return run
 
@@ -180,8 +181,8 @@ def evaluated(folder):
 def loss_on(model, folder, split="train"):
     from datasets import Image, List
 
-    from sft_collator import Collator
-    from sft_examples import load_examples
+    from training.sft_collator import Collator
+    from training.sft_examples import load_examples
 
     examples = load_examples(str(folder), None, split).cast_column("images", List(Image()))
     batch = Collator(AutoProcessor.from_pretrained(TINY, trust_remote_code=True))(list(examples))
@@ -233,8 +234,8 @@ def test_a_batch_has_two_frames_a_second_and_its_lengths_are_known_ahead(moving)
     import numpy as np
     from datasets import Image, List
 
-    from sft_collator import Collator
-    from sft_examples import load_examples
+    from training.sft_collator import Collator
+    from training.sft_examples import load_examples
 
     processor = AutoProcessor.from_pretrained(TINY, trust_remote_code=True)
     examples, collator = load_examples(str(moving), None, "train"), Collator(processor)
@@ -257,7 +258,7 @@ def test_every_answer_is_an_example_with_the_pictures_before_it(pictures, tmp_pa
     """Of rows in a folder, and of the same rows as a parquet file with the pictures inside, as on a hub."""
     from datasets import Dataset, Image, List
 
-    from sft_examples import load_examples
+    from training.sft_examples import load_examples
 
     rows = read_rows(pictures)
     examples = load_examples(str(pictures), None, "train")
@@ -283,7 +284,7 @@ def test_no_question_is_asked_in_a_terminal(pictures, tmp_path):
         seen.append(os.read(terminal, 1024))
         return seen[-1]
 
-    command = (sys.executable, "training/sft.py", *FEW_STEPS, *CONSTANT, "--dataset_name", pictures)
+    command = (sys.executable, "-m", "training.sft", *FEW_STEPS, *CONSTANT, "--dataset_name", pictures)
     command = (*command, "--model_name_or_path", TINY, "--output_dir", tmp_path, "--max_steps", 1)
     assert pty.spawn(list(map(str, command)), read, lambda _: b"") == 0, b"".join(seen)[-3000:].decode()
     assert b"custom code" not in b"".join(seen)
@@ -333,7 +334,7 @@ def test_a_mistake_is_one_sentence(arguments, change, words, pictures, sft, tmp_
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    from sft_options import check_options
+    from training.sft_options import check_options
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     options, defaults = trl_options("--use_peft", "--load_in_4bit"), trl_options()
@@ -344,7 +345,7 @@ def test_a_missing_package_is_named(monkeypatch):
 def trl_options(*arguments):
     from trl import ModelConfig, SFTConfig, TrlParser
 
-    from sft import GeometryArguments
+    from training.sft import GeometryArguments
 
     parser = TrlParser((SFTConfig, ModelConfig, GeometryArguments))
     parser.set_defaults(use_cpu=True, bf16=False)

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from conftest import ROOT, TESTS, run, script
-from swift_cli import (
+from .conftest import ROOT, TESTS, run, script
+from .swift_cli import (
     MODEL_TYPE,
     TINY,
     assert_positions_are_those_of_each_sample_alone,

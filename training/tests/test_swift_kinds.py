@@ -7,8 +7,8 @@ import re
 import pytest
 from transformers import AutoModelForImageTextToText
 
-from conftest import ROOT, TESTS, warm
-from swift_cli import TINY, assert_positions_are_those_of_each_sample_alone, losses, read_records
+from .conftest import ROOT, TESTS, warm
+from .swift_cli import TINY, assert_positions_are_those_of_each_sample_alone, losses, read_records
 
 FEW_STEPS = (
     *("--model", TINY, "--torch_dtype", "float32", "--tuner_type", "full", "--per_device_train_batch_size", 2),

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from conftest import run
-from swift_cli import MODEL_TYPE, REGISTER, TINY, sft
+from .conftest import run
+from .swift_cli import MODEL_TYPE, REGISTER, TINY, sft
 
 
 def refused(result):

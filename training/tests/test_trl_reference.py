@@ -7,9 +7,10 @@ import pytest
 from datasets import Dataset, Image, List
 from transformers import AutoProcessor
 
-from blocks import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, config_with_block
-from conftest import ROOT
-from own_reference import own_reference
+from training.blocks import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, config_with_block
+from training.own_reference import own_reference
+
+from .conftest import ROOT
 
 ONE_STEP = {"max_steps": 1, "logging_steps": 1, "per_device_train_batch_size": 2, "report_to": "none"}
 ON_CPU = {"use_cpu": True, "bf16": False, "save_strategy": "no"}

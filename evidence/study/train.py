@@ -1,6 +1,6 @@
-"""One training run of the study, in a process of its own: `study.py` starts it.
+"""One training run of the study, in a process of its own: `python -m evidence.study` starts it.
 
-python evidence/train.py '{"scale": "small", "arm": "circle", "seed": 0}' --work DIR --output FILE
+python -m evidence.study.train '{"scale": "small", "arm": "circle", "seed": 0}' --work DIR --output FILE
 """
 
 import argparse
@@ -21,11 +21,14 @@ import torch
 import transformers
 from safetensors.torch import load_model, save_model
 
-import paths  # noqa: F401
-import task
-import tower
-from anneal import CircleRopeAnnealing
-from arms import (
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from evidence.geometry.candidates import CANDIDATES
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+from shapes.checkpoint import model_config, save_processor
+from training.anneal import CircleRopeAnnealing
+
+from . import task, tower
+from .arms import (
     CANDIDATE_OF,
     LAYERS,
     QUICK,
@@ -38,11 +41,7 @@ from arms import (
     weights_path,
     work_folder,
 )
-from branches import make_batch
-from candidates import CANDIDATES
-from checkpoint import model_config, save_processor
-from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+from .batches import make_batch
 
 
 class CandidateConfig(Qwen2_5_VLConfig_CircleRoPE_V2):
@@ -138,7 +137,7 @@ def evaluate(model, processor, boards, pictures: int, questions: int, seed: int)
 
 
 def train(run: Run, work: Path, scales=SCALES) -> dict:
-    """Train and test; the weights stay in `work`. Returns the run's record, which `study.py` writes down."""
+    """Train and test; the weights stay in `work`. Returns the run's record, which the study writes down."""
     scale = scales[run.scale]
     began = time.monotonic()
     folder = work_folder(run, scales, work)

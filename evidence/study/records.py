@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from arms import Run, make_runs, recipe
+from .arms import Run, make_runs, recipe
 
-RESULTS = Path(__file__).resolve().parent / "results" / "study.jsonl"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "study.jsonl"
 
 
 class EvidenceError(ValueError):

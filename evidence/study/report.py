@@ -10,7 +10,7 @@ from statistics import mean
 import matplotlib.pyplot as plt
 from scipy import stats
 
-from arms import LAYERS, TESTS, make_runs
+from .arms import LAYERS, TESTS, make_runs
 
 UNDEFINED_ELSEWHERE = "Where is"
 WHERE, WHICH = (UNDEFINED_ELSEWHERE,), ("Which is",)

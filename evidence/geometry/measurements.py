@@ -7,9 +7,12 @@ t, h and w sections, or None where there is none) and `ptd` (Per-Token Distance)
 
 from collections.abc import Iterator
 
-from candidates import CANDIDATES
-from layouts import MAIN, STRATEGIES, CircleGeometry, MRopeGeometry, age_schedule, per_token_distance, place
-from spread import SECTIONS, Rope, expected_variance, logit_differences, logit_spread
+from circle_rope_imp import CircleGeometry, MRopeGeometry, per_token_distance
+from configuration_qwen2_5_vl_circle_rope import STRATEGIES, age_schedule
+
+from .candidates import CANDIDATES
+from .layouts import MAIN, place
+from .spread import SECTIONS, Rope, expected_variance, logit_differences, logit_spread
 
 REFERENCE = ((16, 16), (36, 36))
 RADII = (0.5, 1, 2, 3, 5, 7, 10, 14, 20, "auto")

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import task
-from pictures import COLOURS, SHAPES
+from shapes.pictures import COLOURS, SHAPES
+
+from . import task
 
 BOARD = task.Board(3, 3, 4, 6)
 # Tokens come out about as large as the text model expects, whose embeddings are about 0.1.

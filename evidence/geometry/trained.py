@@ -13,10 +13,12 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoProcessor, PretrainedConfig
 
-from grids import check_tokens
-from layouts import MAIN, STRATEGIES, age_schedule, place
-from pictures import draw, make_questions, make_scene
-from spread import SECTIONS, Rope, logit_spreads, logits
+from configuration_qwen2_5_vl_circle_rope import STRATEGIES, age_schedule
+from shapes.pictures import draw, make_questions, make_scene
+
+from .grids import check_tokens
+from .layouts import MAIN, place
+from .spread import SECTIONS, Rope, logit_spreads, logits
 
 KINDS = ("qwen2_5_vl_circle_rope_v2", "qwen2_5_vl")
 PICTURE_SIZE = 448  # 16x16 merged cells, unless the checkpoint's processor says otherwise

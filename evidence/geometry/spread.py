@@ -22,8 +22,9 @@ import torch
 from transformers import Qwen2_5_VLTextConfig
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
-from grids import check_tokens
-from layouts import plain_rope
+from configuration_qwen2_5_vl_circle_rope import plain_rope
+
+from .grids import check_tokens
 
 SECTIONS = ("t", "h", "w")
 

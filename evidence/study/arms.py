@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from task import Board
+from .task import Board
 
 LAYERS = 4
 MROPE = ["mrope"] * LAYERS
@@ -26,7 +26,7 @@ ARMS = {
     "strategy_4_r1": {"radius": 1, "AGE_mode": "strategy_4"},
     "arc_60": {},
 }
-# Arms whose ring is not one of the block's options but a candidate for one, by its name in `candidates.py`.
+# Arms whose ring is not one of the block's options but a candidate for one, by its name in `geometry/candidates.py`.
 CANDIDATE_OF = {"arc_60": "arc of 60 degrees at t extreme, R 10"}
 
 # From weights trained under M-RoPE: the block to switch to, and the key that is annealed over the first half.

@@ -1,4 +1,4 @@
-"""Tables and figures of geometry.json."""
+"""The tables of geometry.json."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ TABLES = {
 
 INTRODUCTION = """\
 The logit spread is the standard deviation over an image's tokens of the attention logit that a text token behind the
-image has for them when all have the same key, so that they differ by position only; `evidence/spread.py` defines it.
+image has for them when all have the same key, so that they differ by position only; `geometry/spread.py` defines it.
 Where nothing else is said, q and k are random, with the frequencies of Qwen2.5-VL (head_dim 128, theta 1e6, sections
 [16, 24, 24]). PTD is the per-token distance on the three rows (t, h, w), in index units. *Variance from t* is the part
 of the logit's variance that the t section makes. *Neighbours apart* is the root mean square difference of the logits
@@ -32,12 +32,12 @@ and the one most like it, the median over tokens."""
 
 
 def load_results(path: Path) -> dict:
-    """The results that `geometry.py` wrote.
+    """The results that `python -m evidence.geometry` wrote.
 
     Raises:
         ValueError: there are none, or they are broken, unfinished or of another format.
     """
-    remedy = "run python evidence/geometry.py"
+    remedy = "run python -m evidence.geometry"
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -50,7 +50,7 @@ def load_results(path: Path) -> dict:
         tables(results)
     except (KeyError, TypeError, IndexError, AttributeError, StopIteration) as error:
         raise ValueError(
-            f"{path} is not a whole result of geometry.py ({type(error).__name__}: {error}): {remedy}."
+            f"{path} is not a whole result of evidence.geometry ({type(error).__name__}: {error}): {remedy}."
         ) from None
     return results
 
@@ -82,13 +82,6 @@ def tables(results: dict) -> dict[str, str]:
         "checkpoint_age": _checkpoint_age,
     }
     return {name: makers[name](results) for name in TABLES}
-
-
-def draw(results: dict, folder: Path) -> None:
-    """Write every figure as PNG and SVG into the folder."""
-    import geometry_figures
-
-    geometry_figures.draw(results, folder)
 
 
 def rows_of(results: dict, series: str, **where) -> list[dict]:
@@ -137,7 +130,7 @@ def _about(results):
     return _table(
         ["what", "value"],
         [
-            ["command", "`python evidence/geometry.py`"],
+            ["command", "`python -m evidence.geometry`"],
             ["random pairs of q and k, seed", f"{about['draws']}, {about['seed']}"],
             ["text tokens behind the picture", about["text_tokens"]],
             ["checkpoint", f"{about['checkpoint']}, {checkpoint['parameters'] / 1e6:.1f} M parameters"],

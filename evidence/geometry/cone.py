@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import torch
 
-from layouts import CircleGeometry, MRopeGeometry, VisionBlock, per_token_distance, sequence_index
+from circle_rope_imp import CircleGeometry, MRopeGeometry, VisionBlock, per_token_distance, sequence_index
 
 TEXT, SIDE, RADIUS = 4, 8, 10
 PANELS = {"M-RoPE": MRopeGeometry(), "Circle-RoPE": CircleGeometry(radius=RADIUS, alpha=0.5)}

@@ -8,9 +8,9 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-import cone
-from geometry_report import grid_name, own_grid, rows_of
-from measurements import ROPES
+from . import cone
+from .measurements import ROPES
+from .tables import grid_name, own_grid, rows_of
 
 STYLE = {
     "flattened": ("tab:gray", "-"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from layouts import CircleGeometry, MRopeGeometry
+from circle_rope_imp import CircleGeometry, MRopeGeometry
 
 
 @dataclass(frozen=True)

@@ -7,29 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-import paths  # noqa: F401
-from circle_rope_imp import (
-    CircleGeometry,
-    MRopeGeometry,
-    VisionBlock,
-    per_token_distance,
-    sequence_index,
-)
-from configuration_qwen2_5_vl_circle_rope import STRATEGIES, age_schedule, plain_rope
-
-# What the other files here take from the model's own modules, by way of this one, which knows where they are.
-__all__ = [
-    "MAIN",
-    "STRATEGIES",
-    "CircleGeometry",
-    "MRopeGeometry",
-    "VisionBlock",
-    "age_schedule",
-    "per_token_distance",
-    "place",
-    "plain_rope",
-    "sequence_index",
-]
+from circle_rope_imp import CircleGeometry, MRopeGeometry, VisionBlock, sequence_index
 
 
 @dataclass(frozen=True)

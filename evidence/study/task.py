@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
-import paths  # noqa: F401
-from pictures import COLOURS, SHAPES, Thing, draw_thing
+from shapes.pictures import COLOURS, SHAPES, Thing, draw_thing
 
 CELL = 32  # pixels
 MOST_COUNTED = 4  # no model is asked for a number that it was never taught
