@@ -28,3 +28,15 @@ def test_what_it_says_of_using_a_model_runs(name, monkeypatch):
     length = names["inputs"]["input_ids"].shape[1]
     assert names["position_ids"].shape == (6, 1, length) and names["rope_deltas"].shape == (1, 2)
     assert names["model"].model.schedule == ("circle",) * 3 + ("mrope",) * 3
+
+
+@pytest.mark.parametrize("name", ["README.md", "README_zh.md"])
+def test_its_counts_of_lines_are_about_right(name):
+    rows = re.findall(r"^\| (`.*?) \| ([\d,]+) \|", (ROOT / name).read_text(encoding="utf-8"), re.M)
+    assert len(rows) == 12
+    for names, count in rows:
+        paths = [ROOT / path for path in re.findall(r"`([\w./]+)`", names) if path != "tiny/"]
+        files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py"))]
+        inner = [file for file in files if "tests" not in file.relative_to(ROOT).parts[1:]]
+        lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in inner)
+        assert int(count.replace(",", "")) == pytest.approx(lines, rel=0.1), names
