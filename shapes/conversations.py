@@ -17,7 +17,7 @@ ORDINALS = ("first", "second")
 
 
 # What a sample may show, and how often it does in training.
-LAYOUTS = {"2x2": 0.22, "3x3": 0.44, "two pictures": 0.12, "a later picture": 0.04, "video": 0.13}
+LAYOUTS = {"2x2": 0.14, "3x3": 0.38, "two pictures": 0.22, "a later picture": 0.07, "video": 0.14}
 LAYOUTS |= {"photo": 0.03, "no picture": 0.02}
 FRAMES = (2, 4, 4, 4, 6, 6, 8)
 

@@ -23,6 +23,8 @@ import torch
 import transformers
 from transformers import AutoProcessor
 
+from conversion.links import refuse_texts_of_links
+
 from .branches import process
 from .conversations import LAYOUTS, Question, Sample, make_sample, to_messages
 from .pictures import draw, make_questions, make_scene
@@ -34,6 +36,7 @@ GEOMETRIES = {"mrope": "mrope", "circle": None} | {name: name for name in ("stra
 def load(model: str):
     """Model and processor of a Circle-RoPE checkpoint, on transformers 4.57 or 5."""
     auto_class = getattr(transformers, "AutoModelForImageTextToText", None) or transformers.AutoModelForVision2Seq
+    refuse_texts_of_links(model)
     processor = AutoProcessor.from_pretrained(model, trust_remote_code=True)
     return auto_class.from_pretrained(model, trust_remote_code=True).eval(), processor
 

@@ -117,7 +117,7 @@ def make_optimizers(model, learning_rate: float) -> list:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, required=True, help="where the checkpoint goes")
-    parser.add_argument("--steps", type=int, default=6000, help="all steps, those of earlier runs included")
+    parser.add_argument("--steps", type=int, default=4800, help="all steps, those of earlier runs included")
     parser.add_argument("--decay", type=int, default=1500, help="the last steps, in which the learning rate goes to 0")
     parser.add_argument("--start-from", type=Path, help="take the weights of a checkpoint of this script")
     parser.add_argument("--layouts", type=json.loads, default=LAYOUTS, help="how often each layout comes, as JSON")
