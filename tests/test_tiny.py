@@ -1,6 +1,7 @@
 """The tiny checkpoint: it answers, through the processor, the pipeline and the example's command."""
 
 import contextlib
+import functools
 import os
 import pty
 import random
@@ -160,8 +161,17 @@ class Terminal:
         self.main, side = pty.openpty()
         command = [*EXAMPLE, *map(str, arguments)]
         environment = {**os.environ, "TERM": "dumb"}
+        # A shell starts what it puts into the background, such as these tests, deaf to Ctrl-C.
+        hear = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         self.process = subprocess.Popen(
-            command, stdin=side, stdout=side, stderr=side, cwd=ROOT, env=environment, start_new_session=True
+            command,
+            stdin=side,
+            stdout=side,
+            stderr=side,
+            cwd=ROOT,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=hear,
         )
         os.close(side)
         self.shown = ""
@@ -232,7 +242,7 @@ def test_what_is_no_question_is_refused_and_the_conversation_goes_on(terminal):
 def test_ctrl_c_ends_the_conversation(terminal):
     terminal.read()
     # A signal between the prompt and the wait for a line is noticed with the next one only.
-    while True:
+    for _ in range(6):
         os.killpg(terminal.process.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             terminal.process.wait(timeout=10)
