@@ -33,14 +33,14 @@ def connect(demo: gr.Blocks, ui, words: Words) -> None:
     asking_outputs = [ui.chat, ui.turns, ui.question]
     see_event = {
         "fn": handlers.see,
-        "inputs": [ui.pictures, ui.question, ui.turns, *sliders, ui.dark, ui.lang],
+        "inputs": [ui.pictures, ui.question, ui.turns, *sliders, ui.view, ui.dark, ui.lang],
         "outputs": [ui.mrope_plot, ui.circle_plot, ui.mrope_ptd, ui.circle_ptd],
         **AT_ONCE,
         **PRIVATE,
     }
     maps_event = {
         "fn": handlers.draw_attention,
-        "inputs": [ui.attended, ui.shown, ui.layer, ui.head, ui.dark, ui.lang],
+        "inputs": [ui.attended, ui.shown, ui.layer, ui.head, ui.opacity, ui.dark, ui.lang],
         "outputs": [ui.left_map, ui.right_map, ui.left_words, ui.right_words],
         **AT_ONCE,
         **PRIVATE,
@@ -69,6 +69,7 @@ def connect(demo: gr.Blocks, ui, words: Words) -> None:
     )
     running = [asked, again, compared_event, attended_event]
     ui.stop.click(None, cancels=running, **PRIVATE)
+    ui.stop.click(handlers.stop_comparison, [ui.compared, ui.lang], [ui.cards, ui.compared], **PRIVATE)
 
     # What belongs to other pictures goes with them. What runs is cancelled by an event of its own, which the browser
     # takes first: one that came after the server's answer would cancel a question asked in between.
@@ -88,12 +89,12 @@ def connect(demo: gr.Blocks, ui, words: Words) -> None:
     moved = [ui.auto.change, ui.radius.change, ui.alpha.change, ui.dff_rate.change]
     # A trigger that is deferred by "always_last" is repeated as a whole, with all that it does: so no trigger of these
     # events also asks.
-    gr.on([*moved, ui.question.blur, ui.dark.change, ui.see_tab.select], **see_event)
+    gr.on([*moved, ui.question.blur, ui.view.change, ui.dark.change, ui.see_tab.select], **see_event)
     for event in (changed, renewed):
         event.then(**see_event).then(**maps_event)
     asked.then(**see_event)
     attended_event.then(**maps_event)
-    gr.on([ui.layer.change, ui.head.change, ui.shown.change, ui.dark.change], **maps_event)
+    gr.on([ui.layer.change, ui.head.change, ui.opacity.change, ui.shown.change, ui.dark.change], **maps_event)
     gr.on(
         moved,
         handlers.compare_again,
@@ -122,7 +123,7 @@ def connect(demo: gr.Blocks, ui, words: Words) -> None:
         **PRIVATE,
     )
     switched.then(**see_event).then(**maps_event)
-    demo.load(None, None, [ui.dark, ui.lang], js=READ_PAGE, **PRIVATE).then(**see_event).then(**maps_event)
+    demo.load(None, None, [ui.dark, ui.lang, ui.sliders], js=READ_PAGE, **PRIVATE).then(**see_event).then(**maps_event)
     demo.unload(handlers.close_page)
 
 

@@ -24,7 +24,7 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
-TABS = ("ask", "compare", "see")
+TABS = ("see", "attention", "compare")
 PATIENCE = 60_000  # milliseconds: for a slow machine, not for the app
 
 
@@ -78,8 +78,9 @@ def open_page(
     page = context.new_page()
     page.goto(url)
     # The page has been read, and the empty plots and the language are in place.
-    tab = {"en": "Ask", "zh": "提问"}[lang]
+    tab = {"en": "The cone", "zh": "圆锥"}[lang]
     expect(page.locator("#tabs button[role=tab]").first).to_have_text(tab)
+    plot_of(page, "circle_plot")
     wait_until_quiet(page)
     return page
 
@@ -130,22 +131,22 @@ def last_answer(page: Page) -> str:
 def run_tab(page: Page, tab: str) -> None:
     """Do what a tab is for, with what is in the input."""
     open_tab(page, tab)
-    if tab == "ask":
-        ask(page)
-    elif tab == "compare":
-        page.locator("#compare").click()
-        expect(page.locator("#cards .card footer .ptd")).to_have_count(5)
-        expect(page.locator("#cards .pending")).to_have_count(0)
-    else:
+    if tab == "see":
         for plot in ("mrope_plot", "circle_plot"):
             expect(page.locator(f"#{plot} .js-plotly-plot canvas").first).to_be_visible()
+    elif tab == "attention":
         page.locator("#attend").click()
         expect(page.locator("#right_words strong")).to_be_visible()
         expect(page.locator("#right_map .js-plotly-plot .heatmaplayer image")).to_be_visible()
+    else:
+        page.locator("#compare").click()
+        expect(page.locator("#cards .card footer .ptd")).to_have_count(5)
+        expect(page.locator("#cards .pending")).to_have_count(0)
 
 
 def plot_of(page: Page, name: str) -> list:
-    """The traces that a plot shows now: their names and x, y, z values."""
+    """The traces that a plot shows, as soon as it does: their names and x, y, z values."""
+    page.wait_for_function(f"() => document.querySelector('#{name} .js-plotly-plot')?._fullData?.length")
     return page.evaluate(
         """name => document.querySelector(`#${name} .js-plotly-plot`)._fullData.map(
             trace => ({name: trace.name, x: [...trace.x], y: [...trace.y], z: [...trace.z]}))""",

@@ -5,6 +5,8 @@ import functools
 import html
 import inspect
 import logging
+import re
+from pathlib import Path
 
 import gradio as gr
 
@@ -13,6 +15,7 @@ import model
 import plots
 import tasks
 import uploads
+from examples import FOLDER
 from limits import BadInput
 from texts import SCHEDULE_WORDS, explain, name_geometry, say
 
@@ -81,17 +84,30 @@ def last_asked(gallery, turns, question):
     return asked[:-1], asked[-1][0]
 
 
+def as_text(question):
+    """What a visitor wrote, for the chat, which takes Markdown and HTML: every sign of theirs stands for itself."""
+    lines = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", question).splitlines()
+    return "\n".join(re.sub(r"^\s+", lambda blanks: "\u00a0" * len(blanks[0]), line) for line in lines)
+
+
+def is_known(turn):
+    """Whether the tiny model was taught such a question, as far as its letters and its own answer say."""
+    return turn["question"].isascii() and turn["answer"] != "I know coloured shapes only."
+
+
 def messages_of(turns, lang, growing=None):
     """The chat: every answer with the geometry that gave it, and below them a question whose answer still grows."""
     messages = []
     for turn in turns:
         note = f"\n\n<small>{html.escape(name_geometry(turn['geometry'], lang))}</small>"
+        if model.IS_TINY and not is_known(turn):
+            note = f"\n\n{say('tiny_knows', lang)}{note}"
         messages += [
-            {"role": "user", "content": turn["question"]},
+            {"role": "user", "content": as_text(turn["question"])},
             {"role": "assistant", "content": (turn["answer"] or say("no_answer", lang)) + note},
         ]
     if growing:
-        messages += [{"role": "user", "content": growing["question"]}]
+        messages += [{"role": "user", "content": as_text(growing["question"])}]
         messages += [{"role": "assistant", "content": growing["answer"]}] if growing["answer"] else []
     return messages
 
@@ -104,10 +120,12 @@ def check_pictures(gallery, lang, told, request: gr.Request):
     session, paths = request.session_hash, paths_of(gallery)
     uploads.hold(session, paths, told)
     good, errors = [], []
-    for path in paths:
+    examples = [path for path in paths if FOLDER in Path(path).parents]
+    own = [path for path in paths if path not in examples]
+    for path in own or paths:  # a visitor's picture takes the place of an example's
         try:
             if len(good) == limits.MAX_FILES:
-                raise BadInput("too_many_files", given=len(paths), allowed=limits.MAX_FILES)
+                raise BadInput("too_many_files", given=len(own), allowed=limits.MAX_FILES)
             limits.open_one(path)
             good.append(path)
         except Exception as error:
@@ -118,6 +136,7 @@ def check_pictures(gallery, lang, told, request: gr.Request):
         return gr.skip()
     for error in errors:
         warn(error, lang)
+    good = good or examples
     return gr.skip() if good == paths else (good or None)
 
 
@@ -194,6 +213,15 @@ def compare_again(compared, *arguments):
         yield gr.skip(), gr.skip()
 
 
+def stop_comparison(compared, lang):
+    """What has not been answered will not be."""
+    if not compared:
+        return gr.skip(), gr.skip()
+    entries, question = compared
+    compared = [{"stopped": True} | entry for entry in entries], question
+    return show_comparison(compared, lang), compared
+
+
 def show_comparison(compared: tuple[list[dict], str] | None, lang: str) -> str:
     """The comparison as HTML; everything that a visitor or the model wrote is escaped."""
     if not compared:
@@ -203,15 +231,16 @@ def show_comparison(compared: tuple[list[dict], str] | None, lang: str) -> str:
     for entry in entries:
         badge = f'<span class="badge">{say("trained", lang)}</span>' if entry["trained"] else ""
         layers = "".join(f'<i class="{layer}"></i>' for layer in entry["layers"])
-        cost = say("waiting", lang)
-        answer = '<span class="pending">...</span>'
+        is_stopped = "stopped" in entry
+        cost = say("stopped" if is_stopped else "waiting", lang)
+        answer = "" if is_stopped else '<span class="pending">...</span>'
         if "answer" in entry:
             cost = say("cost", lang).format(milliseconds=round(1000 * entry["seconds"]), tokens=entry["tokens"])
             answer = html.escape(entry["answer"]) or say("no_answer", lang)
         ptd = "" if entry["ptd"] is None else f'<span class="ptd">PTD {show_distance(entry["ptd"])}</span>'
         parts.append(
             f'<article class="card" data-geometry="{entry["geometry"]}"><header>'
-            f"<h4>{html.escape(name_geometry(entry['geometry'], lang))}</h4>{badge}</header>"
+            f"<h3>{html.escape(name_geometry(entry['geometry'], lang))}</h3>{badge}</header>"
             f'<div class="layers" aria-hidden="true">{layers}</div>'
             f'<p class="schedule">{SCHEDULE_WORDS[entry["geometry"]][lang == "zh"]}</p>'
             f'<p class="answer">{answer}</p><footer><span>{cost}</span>{ptd}</footer></article>'
@@ -223,7 +252,7 @@ def show_distance(value: float) -> str:
     return f"{abs(value):.4f}"
 
 
-def see(gallery, question, turns, auto, radius, alpha, dff_rate, dark, lang):
+def see(gallery, question, turns, auto, radius, alpha, dff_rate, view, dark, lang):
     """Both plots of the positions, and the words with the distances under them, or what keeps us from drawing."""
     earlier, question = last_asked(gallery, turns, question)
     names, layout, places = ("mrope", "circle"), None, {}
@@ -236,7 +265,7 @@ def see(gallery, question, turns, auto, radius, alpha, dff_rate, dark, lang):
                 words = [say("ptd", lang).format(value=show_distance(distances[name])) for name in names]
     except Exception as error:
         words = [sentence(error, lang)] * 2
-    return *(plots.draw_positions(layout, places.get(name), lang, dark) for name in names), *words
+    return *(plots.draw_positions(layout, places.get(name), lang, dark, view) for name in names), *words
 
 
 @polite
@@ -257,7 +286,7 @@ def picture_choices(kept, lang):
     return gr.update(choices=choices, value=0 if choices else None, visible=len(choices) > 1)
 
 
-def draw_attention(kept, number, layer, head, dark, lang):
+def draw_attention(kept, number, layer, head, opacity, dark, lang):
     """Both heat maps with their captions."""
     if not kept:
         empty = plots.draw_attention(None, None, 0, lang, dark)
@@ -268,7 +297,7 @@ def draw_attention(kept, number, layer, head, dark, lang):
         tasks.split_maps(kept["frames"], tasks.choose(weights, layer, head))[number] for _, weights in kept["results"]
     ]
     largest = max(float(weights.max()) for weights in maps)
-    figures = [plots.draw_attention(image, weights, largest, lang, dark) for weights in maps]
+    figures = [plots.draw_attention(image, weights, largest, lang, dark, opacity) for weights in maps]
     captions = [
         say("attention_caption", lang).format(
             geometry=name_geometry(geometry, lang),

@@ -7,6 +7,7 @@ import gradio as gr
 import handlers
 import limits
 import model
+import plots
 from examples import EXAMPLES
 from texts import LANGUAGES, name_geometry, say
 
@@ -44,7 +45,12 @@ def _numbered(mean, count):
 
 def _intro(lang):
     line = say("model_line", lang).format(model=model.NAME, trained=name_geometry(model.OWN_SCHEDULE, lang))
-    return say("intro", lang) + "\n\n" + line + (" " + say("tiny_line", lang) if model.IS_TINY else "")
+    tiny = " " + say("tiny_line", lang).format(knows=say("tiny_knows", lang)) if model.IS_TINY else ""
+    return say("intro", lang) + "\n\n" + line + tiny
+
+
+def _view_choices(lang):
+    return [(say(f"view_{name}", lang), name) for name in plots.VIEWS]
 
 
 def _auto_radius(lang):
@@ -80,34 +86,29 @@ def draw(words: Words) -> SimpleNamespace:
     add(gr.Markdown, {"value": _intro}, elem_id="intro")
     with gr.Row(elem_id="main"):
         with gr.Column(scale=2, min_width=320):
-            ui.pictures = add(
-                gr.Gallery,
-                {"label": "pictures"},
-                elem_id="pictures",
-                interactive=True,
-                sources=["upload"],
-                height=276,
-                fit_columns=False,
-                object_fit="contain",
-                buttons=["fullscreen"],
+            _draw_input(words, ui)
+            ui.chat = add(
+                gr.Chatbot,
+                {"label": "chat", "placeholder": "chat_empty"},
+                elem_id="chat",
+                height=300,
+                buttons=["copy"],
+                feedback_options=None,
+                latex_delimiters=[],
             )
-            ui.paste = add(gr.Button, {"value": "paste"}, size="sm", elem_id="paste")
-            ui.question = add(
-                gr.Textbox,
-                {"label": "question", "placeholder": "question_placeholder"},
-                elem_id="question",
-                max_lines=4,
-            )
-            with gr.Row():
-                ui.ask = add(gr.Button, {"value": "ask"}, elem_id="ask", variant="primary", min_width=70)
-                ui.stop = add(gr.Button, {"value": "stop"}, elem_id="stop", min_width=70)
-                ui.clear = add(gr.Button, {"value": "clear"}, elem_id="clear", min_width=70)
-            add(gr.Markdown, {"value": "examples"}, elem_classes="head")
-            with gr.Row(elem_id="examples"):
-                ui.chosen = [
-                    gr.Button(example.question, icon=example.shown, size="sm", min_width=150) for example in EXAMPLES
-                ]
-            with add(gr.Accordion, {"label": "geometry_head"}, elem_id="geometry"):
+            add(gr.Markdown, {"value": "chat_words"}, elem_classes="words")
+        with gr.Column(scale=3, min_width=320):
+            with gr.Tabs(elem_id="tabs"):
+                with add(gr.Tab, {"label": "see_tab"}, id="see") as ui.see_tab:
+                    _draw_positions(words, ui)
+                with add(gr.Tab, {"label": "attention_tab"}, id="attention"):
+                    _draw_attention(words, ui, own_geometry)
+                with add(gr.Tab, {"label": "compare_tab"}, id="compare"):
+                    add(gr.Markdown, {"value": _head("compare_head")})
+                    add(gr.Markdown, {"value": "compare_words"}, elem_classes="words")
+                    ui.compare = add(gr.Button, {"value": "compare"}, variant="primary", elem_id="compare")
+                    ui.cards = gr.HTML(handlers.show_comparison(None, words.lang), elem_id="cards", min_height=120)
+            with add(gr.Accordion, {"label": "geometry_head"}, open=False, elem_id="geometry") as ui.sliders:
                 ui.geometry = _dropdown(words, "geometry", _geometry_choices, own_geometry, "schedule")
                 ui.auto = add(gr.Checkbox, {"label": _auto_radius}, value=own_auto, visible=own_auto)
                 top = max(30, own_radius)
@@ -118,58 +119,78 @@ def draw(words: Words) -> SimpleNamespace:
             with add(gr.Accordion, {"label": "settings"}, open=False, elem_id="settings"):
                 ui.max_new_tokens = _slider(words, "max_new_tokens", 1, limits.MAX_NEW_TOKENS, 128, 1)
                 ui.temperature = _slider(words, "temperature", 0, limits.MAX_TEMPERATURE, 0, 0.1)
-        with gr.Column(scale=3, min_width=320), gr.Tabs(elem_id="tabs"):
-            with add(gr.Tab, {"label": "ask_tab"}, id="ask"):
-                ui.chat = add(
-                    gr.Chatbot,
-                    {"label": "chat", "placeholder": "chat_empty"},
-                    elem_id="chat",
-                    height=480,
-                    buttons=["copy"],
-                    feedback_options=None,
-                )
-                add(gr.Markdown, {"value": "chat_words"}, elem_classes="words")
-            with add(gr.Tab, {"label": "compare_tab"}, id="compare"):
-                add(gr.Markdown, {"value": "compare_words"}, elem_classes="words")
-                ui.compare = add(gr.Button, {"value": "compare"}, variant="primary", elem_id="compare")
-                ui.cards = gr.HTML(handlers.show_comparison(None, words.lang), elem_id="cards", min_height=120)
-            with add(gr.Tab, {"label": "see_tab"}, id="see") as ui.see_tab:
-                add(gr.Markdown, {"value": lambda lang: "### " + say("positions_head", lang)})
-                add(gr.Markdown, {"value": "positions_words"}, elem_classes="words")
-                with gr.Row():
-                    with gr.Column(min_width=300):
-                        add(gr.Markdown, {"value": "mrope_plot"}, elem_classes="head")
-                        ui.mrope_plot = add(gr.Plot, {"label": "mrope_plot"}, elem_id="mrope_plot", show_label=False)
-                        ui.mrope_ptd = gr.Markdown(elem_id="mrope_ptd")
-                    with gr.Column(min_width=300):
-                        add(gr.Markdown, {"value": "circle_plot"}, elem_classes="head")
-                        ui.circle_plot = add(
-                            gr.Plot, {"label": "circle_plot"}, elem_id="circle_plot", show_label=False
-                        )
-                        ui.circle_ptd = gr.Markdown(elem_id="circle_ptd")
-                add(gr.Markdown, {"value": "ptd_words"}, elem_classes="words")
-                add(gr.Markdown, {"value": lambda lang: "### " + say("attention_head", lang)})
-                add(gr.Markdown, {"value": "attention_words"}, elem_classes="words")
-                with gr.Row():
-                    ui.left = _dropdown(words, "left", _geometry_choices, "mrope", "left")
-                    ui.right = _dropdown(words, "right", _geometry_choices, own_geometry, "right")
-                ui.attend = add(gr.Button, {"value": "attend"}, variant="primary", elem_id="attend")
-                with gr.Row():
-                    ui.layer = _dropdown(words, "layer", _numbered("all_layers", model.LAYERS), -1, "layer")
-                    ui.head = _dropdown(words, "head", _numbered("all_heads", model.HEADS), -1, "head")
-                    ui.shown = add(
-                        gr.Dropdown,
-                        {"label": "picture"},
-                        choices=[],
-                        visible=False,
-                        min_width=220,
-                        elem_id="shown",
-                    )
-                with gr.Row():
-                    with gr.Column(min_width=300):
-                        ui.left_map = add(gr.Plot, {"label": "left"}, elem_id="left_map", show_label=False)
-                        ui.left_words = gr.Markdown(elem_id="left_words")
-                    with gr.Column(min_width=300):
-                        ui.right_map = add(gr.Plot, {"label": "right"}, elem_id="right_map", show_label=False)
-                        ui.right_words = gr.Markdown(elem_id="right_words")
     return ui
+
+
+def _head(key):
+    return lambda lang: "## " + say(key, lang)
+
+
+def _draw_input(words, ui):
+    add, first = words.add, EXAMPLES[0]
+    ui.pictures = add(
+        gr.Gallery,
+        {"label": "pictures"},
+        value=first.files,
+        elem_id="pictures",
+        interactive=True,
+        sources=["upload"],
+        height=236,
+        fit_columns=False,
+        object_fit="contain",
+        buttons=["fullscreen"],
+    )
+    with gr.Row(elem_id="examples"):
+        ui.chosen = [gr.Button(example.question, icon=example.shown, size="sm", min_width=60) for example in EXAMPLES]
+    ui.question = add(
+        gr.Textbox,
+        {"label": "question", "placeholder": "question_placeholder"},
+        value=first.question,
+        elem_id="question",
+        max_lines=4,
+    )
+    with gr.Row(elem_id="buttons"):
+        ui.ask = add(gr.Button, {"value": "ask"}, elem_id="ask", variant="primary", min_width=70)
+        ui.stop = add(gr.Button, {"value": "stop"}, elem_id="stop", min_width=70)
+        ui.clear = add(gr.Button, {"value": "clear"}, elem_id="clear", min_width=70)
+        ui.paste = add(gr.Button, {"value": "paste"}, elem_id="paste", min_width=70)
+
+
+def _draw_positions(words, ui):
+    add = words.add
+    add(gr.Markdown, {"value": _head("positions_head")})
+    ui.view = add(
+        gr.Radio, {"label": "view", "choices": _view_choices}, value="picture", elem_id="view", container=False
+    )
+    with gr.Row():
+        for name in ("mrope", "circle"):
+            with gr.Column(min_width=300):
+                add(gr.Markdown, {"value": f"{name}_plot"}, elem_classes="head", elem_id=f"{name}_head")
+                plot = add(gr.Plot, {"label": f"{name}_plot"}, elem_id=f"{name}_plot", show_label=False)
+                distance = gr.Markdown(elem_id=f"{name}_ptd")
+            setattr(ui, f"{name}_plot", plot)
+            setattr(ui, f"{name}_ptd", distance)
+    add(gr.Markdown, {"value": "positions_words"}, elem_classes="words")
+    add(gr.Markdown, {"value": "ptd_words"}, elem_classes="words")
+
+
+def _draw_attention(words, ui, own_geometry):
+    add = words.add
+    add(gr.Markdown, {"value": _head("attention_head")})
+    add(gr.Markdown, {"value": "attention_words"}, elem_classes="words")
+    with gr.Row():
+        ui.left = _dropdown(words, "left", _geometry_choices, "mrope", "left")
+        ui.right = _dropdown(words, "right", _geometry_choices, own_geometry, "right")
+    ui.attend = add(gr.Button, {"value": "attend"}, variant="primary", elem_id="attend")
+    with gr.Row():
+        for name in ("left", "right"):
+            with gr.Column(min_width=300):
+                drawn = add(gr.Plot, {"label": name}, elem_id=f"{name}_map", show_label=False)
+                caption = gr.Markdown(elem_id=f"{name}_words")
+            setattr(ui, f"{name}_map", drawn)
+            setattr(ui, f"{name}_words", caption)
+    with gr.Row():
+        ui.layer = _dropdown(words, "layer", _numbered("all_layers", model.LAYERS), -1, "layer")
+        ui.head = _dropdown(words, "head", _numbered("all_heads", model.HEADS), -1, "head")
+        ui.shown = add(gr.Dropdown, {"label": "picture"}, choices=[], visible=False, min_width=220, elem_id="shown")
+    ui.opacity = _slider(words, "opacity", 0, 1, plots.OPACITY, 0.05)

@@ -1,5 +1,6 @@
 """The page in a real browser, as a visitor uses it."""
 
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
@@ -35,6 +36,80 @@ def set_slider(page, name, value):
     number = page.locator(f"#{name} input[type=number]")
     number.fill(str(value))
     number.press("Enter")
+
+
+def test_the_page_opens_with_an_example_and_its_cone(space, visit):
+    page = visit(space)
+    expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
+    expect(page.locator("#circle_ptd strong")).to_have_text("0.0000")
+    lines, text, picture = plot_of(page, "circle_plot")
+    points = np.array([picture[axis] for axis in "xyz"])
+    tip = np.array([[lines[axis][0]] for axis in "xyz"])
+    assert points.shape == (3, 16) and np.ptp(np.linalg.norm(points - tip, axis=0)) < 1e-3
+    assert tip.T.tolist()[0] in np.array([text[axis] for axis in "xyz"]).T.tolist()
+    assert ask(page) == EXAMPLES[0]
+
+
+def test_the_view_is_of_the_picture_of_the_ring_or_of_the_whole_input(space, visit):
+    page = visit(space)
+
+    def shown():
+        text, picture = plot_of(page, "circle_plot")[1:]
+        return len(text["x"]), len(picture["x"])
+
+    def look(view):
+        page.get_by_label(view, exact=True).check()
+        page.wait_for_function(
+            "view => document.querySelector('#circle_plot .js-plotly-plot')?._fullLayout?.scene?.uirevision == view",
+            arg={"Picture": "picture", "Along the text": "axis", "Whole input": "whole"}[view],
+        )
+        wait_until_quiet(page)
+        return shown()
+
+    near = shown()
+    along, whole = look("Along the text"), look("Whole input")
+    assert along[0] < near[0] < whole[0] and along[1] == near[1] == whole[1] == 16
+    eye = "() => document.querySelector('#circle_plot .js-plotly-plot')._fullLayout.scene.camera.eye"
+    look("Along the text")
+    assert len(set(page.evaluate(eye).values())) == 1  # along (1, 1, 1)
+    assert look("Whole input") == whole
+
+
+def test_a_picture_of_ones_own_takes_the_place_of_the_example(space, visit, pushed):
+    page = visit(space)
+    for count, name in enumerate(("shapes_3.png", "shapes_2.png"), start=1):
+        drop(page, pushed / "examples" / name)
+        expect(page.locator("#pictures .thumbnail-item")).to_have_count(count)
+
+
+def test_a_double_click_asks_once(space, visit):
+    page = visit(space)
+    page.locator("#ask").dblclick()
+    expect(page.locator("#chat .bot small")).to_have_count(1)
+    wait_until_quiet(page)
+    expect(page.locator("#chat .user")).to_have_count(1)
+    expect(page.locator("#chat")).not_to_contain_text("The question is empty")
+
+
+def test_a_question_is_shown_as_it_was_typed(space, visit):
+    page = visit(space)
+    question = "<b>Where</b> is **the** `red` circle? # $$x$$ [a](http://b.example) <img src=x onerror=alert(1)> &amp;"
+    ask(page, question)
+    expect(page.locator("#chat .user p")).to_have_text(question)
+    assert page.locator("#chat .user").locator("b, strong, code, a, img, .katex").count() == 0
+
+
+def test_stop_in_compare_leaves_nothing_waiting(endless, visit):
+    page = visit(endless)
+    page.locator("#settings > button").click()
+    set_slider(page, "max_new_tokens", 512)
+    open_tab(page, "compare")
+    page.locator("#compare").click()
+    expect(page.locator("#cards .pending")).to_have_count(5)
+    page.locator("#stop").click()
+    expect(page.locator("#cards .pending")).to_have_count(0)
+    expect(page.locator("#cards")).not_to_contain_text("waiting")
+    expect(page.locator("#cards")).to_contain_text("stopped")
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
@@ -116,7 +191,7 @@ def test_a_slider_moves_the_plot_and_the_distance(space, visit):
     open_tab(page, "see")
     expect(page.locator("#circle_ptd strong")).to_have_text("0.0000")
     before, mrope = plot_of(page, "circle_plot"), plot_of(page, "mrope_plot")
-    assert [trace["name"] for trace in before] == ["last word to picture", "text", "picture 1"]
+    assert [trace["name"] for trace in before] == ["from “circle” to the picture", "text", "picture 1"]
     assert len(before[2]["x"]) == 16
     set_slider(page, "dff_rate", 0.5)
     expect(page.locator("#circle_ptd strong")).not_to_have_text("0.0000")
@@ -141,7 +216,7 @@ def test_several_pictures_and_the_steps_of_a_video_have_rings_of_their_own(space
     page.wait_for_function("() => document.querySelector('#circle_plot .js-plotly-plot')?._fullData?.length == 4")
     pick_example(page, 4)
     page.wait_for_function(
-        "() => document.querySelector('#circle_plot .js-plotly-plot')._fullData[2].name.startsWith('video 1, step 1')"
+        "() => document.querySelector('#circle_plot .js-plotly-plot')._fullData[2].name == 'video 1'"
     )
     assert len({tuple(trace["x"]) for trace in plot_of(page, "circle_plot")[2:]}) > 1
 
@@ -164,7 +239,7 @@ def test_hovering_names_the_token(space, visit):
 def test_attention_lies_over_the_picture_for_two_geometries(space, visit):
     page = visit(space)
     pick_example(page, 0)
-    run_tab(page, "see")
+    run_tab(page, "attention")
     expect(page.locator("#left_words strong")).to_have_text("M-RoPE")
     expect(page.locator("#right_words strong")).to_have_text("AGE strategy_4")
     expect(page.locator("#right_words")).to_contain_text("top right")
@@ -172,6 +247,10 @@ def test_attention_lies_over_the_picture_for_two_geometries(space, visit):
         expect(page.locator(f"#{name} .layer-below image, #{name} .imagelayer image").first).to_be_attached()
     read = "() => JSON.stringify(document.querySelector('#right_map .js-plotly-plot')._fullData[0].z)"
     mean = page.evaluate(read)
+    set_slider(page, "opacity", 0.25)
+    page.wait_for_function(
+        "() => document.querySelector('#right_map .js-plotly-plot')._fullData[0].opacity == 0.25", timeout=60_000
+    )
     page.locator("#layer input").click()
     page.get_by_role("option", name="2", exact=True).click()
     page.wait_for_function(f"old => ({read})() != old", arg=mean)
@@ -182,7 +261,7 @@ def test_a_bad_file_is_named_and_the_page_lives_on(space, visit, bad_files):
     for path, words in bad_files.items():
         drop(page, path)
         notice(page, path.name, words)
-        expect(page.locator("#pictures .thumbnail-item")).to_have_count(0)
+        expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)  # the example is still there
     pick_example(page, 0)
     assert ask(page) == "top right"
 
@@ -200,12 +279,15 @@ def test_a_bad_question_is_answered_by_a_sentence(space, visit):
 
 def test_comparing_and_attending_to_nothing_is_answered_by_a_sentence(space, visit):
     page = visit(space)
+    page.locator("#pictures button[aria-label='Clear']").first.click()
+    page.locator("#question textarea").fill("")
     open_tab(page, "compare")
     page.locator("#compare").click()
     notice(page, "The question is empty")
-    open_tab(page, "see")
+    open_tab(page, "attention")
     page.locator("#attend").click()
     notice(page, "The question is empty")
+    open_tab(page, "see")
     expect(page.locator("#mrope_plot")).to_contain_text("Add a picture or pick an example")
 
 
