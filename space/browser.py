@@ -149,6 +149,6 @@ def plot_of(page: Page, name: str) -> list:
     page.wait_for_function(f"() => document.querySelector('#{name} .js-plotly-plot')?._fullData?.length")
     return page.evaluate(
         """name => document.querySelector(`#${name} .js-plotly-plot`)._fullData.map(
-            trace => ({name: trace.name, x: [...trace.x], y: [...trace.y], z: [...trace.z]}))""",
+            trace => ({name: trace.name, x: [...trace.x], y: [...trace.y], z: [...(trace.z ?? [])]}))""",
         name,
     )

@@ -9,10 +9,12 @@ import re
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 
 import limits
 import model
 import plots
+import positions
 import tasks
 import uploads
 from examples import FOLDER
@@ -32,7 +34,7 @@ def sentence(error: Exception, lang: str) -> str:
 
 def warn(error: Exception, lang: str):
     """Show the sentence on the page, until it is closed: gradio's timer of one note also takes away the next ones."""
-    gr.Warning(sentence(error, lang), duration=None, title=say("notice", lang))
+    gr.Warning(sentence(error, lang), duration=None)
 
 
 def polite(function):
@@ -253,9 +255,9 @@ def show_distance(value: float) -> str:
 
 
 def see(gallery, question, turns, auto, radius, alpha, dff_rate, view, dark, lang):
-    """Both plots of the positions, and the words with the distances under them, or what keeps us from drawing."""
+    """The plots of positions and of logits, and the words with the distances, or what keeps us from drawing."""
     earlier, question = last_asked(gallery, turns, question)
-    names, layout, places = ("mrope", "circle"), None, {}
+    names, layout, places, logits, word = ("mrope", "circle"), None, {}, {}, 0
     words = [say("ptd_none", lang)] * 2
     try:
         if gallery or earlier or (question or "").strip():
@@ -263,9 +265,12 @@ def see(gallery, question, turns, auto, radius, alpha, dff_rate, view, dark, lan
             layout, places, distances = tasks.see(paths_of(gallery), earlier, question, sliders)
             if distances:
                 words = [say("ptd", lang).format(value=show_distance(distances[name])) for name in names]
+                word = plots.tip(layout, places["circle"], "picture")
+                logits = {name: positions.logits(layout, places[name], word) for name in names}
     except Exception as error:
         words = [sentence(error, lang)] * 2
-    return *(plots.draw_positions(layout, places.get(name), lang, dark, view) for name in names), *words
+    drawn = [plots.draw_positions(layout, places.get(name), lang, dark, view) for name in names]
+    return *drawn, plots.draw_logits(layout, logits, word, lang, dark), *words
 
 
 @polite
@@ -286,12 +291,16 @@ def picture_choices(kept, lang):
     return gr.update(choices=choices, value=0 if choices else None, visible=len(choices) > 1)
 
 
+def _frame(kept, number):
+    return min(int(number or 0), len(kept["frames"]) - 1)
+
+
 def draw_attention(kept, number, layer, head, opacity, dark, lang):
     """Both heat maps with their captions."""
     if not kept:
         empty = plots.draw_attention(None, None, 0, lang, dark)
         return empty, empty, "", ""
-    number = min(int(number or 0), len(kept["frames"]) - 1)
+    number = _frame(kept, number)
     _, image = kept["frames"][number]
     maps = [
         tasks.split_maps(kept["frames"], tasks.choose(weights, layer, head))[number] for _, weights in kept["results"]
@@ -307,6 +316,44 @@ def draw_attention(kept, number, layer, head, opacity, dark, lang):
         for geometry, (answer, _), weights in zip(kept["geometries"], kept["results"], maps)
     ]
     return *figures, *captions
+
+
+def draw_all(kept, number, lang):
+    """For both geometries, the maps of every layer and head as HTML, all in one scale."""
+    if not kept:
+        return "", ""
+    number = _frame(kept, number)
+    both = [
+        [[tasks.split_maps(kept["frames"], head)[number] for head in layer] for layer in weights]
+        for _, weights in kept["results"]
+    ]
+    largest = float(np.max(both))
+    return [_show_maps(layers, largest, lang) for layers in both]
+
+
+def _show_maps(layers, largest, lang):
+    parts = [f'<div class="maps" style="grid-template-columns: auto repeat({len(layers[0])}, 1fr)"><span></span>']
+    parts += [f"<span>{say('head', lang)} {head}</span>" for head in range(len(layers[0]))]
+    for layer, heads in enumerate(layers):
+        parts.append(f"<span>{say('layer', lang)} {layer}</span>")
+        for head, weights in enumerate(heads):
+            name = say("open_map", lang).format(layer=layer, head=head, share=f"{100 * float(weights.sum()):.1f}")
+            parts.append(
+                f'<button data-layer="{layer}" data-head="{head}" aria-label="{name}" title="{name}">'
+                f'<img alt="" src="{plots.small_map(weights, largest)}"></button>'
+            )
+    return "".join(parts) + "</div>"
+
+
+def open_one(event: gr.EventData):
+    """The layer and the head whose map was clicked."""
+    return event.layer, event.head
+
+
+def tell_lost(is_lost, lang):
+    """After the page was loaded anew, as after a restart of the server."""
+    if is_lost:
+        warn(BadInput("lost"), lang)
 
 
 def reset():

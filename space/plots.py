@@ -7,8 +7,9 @@ import io
 import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
+from plotly.colors import sample_colorscale
 
-from positions import Layout
+from positions import Layout, Logits
 from texts import say
 
 SYMBOLS = ("circle", "diamond", "square", "cross")
@@ -16,6 +17,7 @@ INK = {False: "#27272a", True: "#e4e4e7"}
 FAINT = {False: "#d4d4d8", True: "#52525b"}
 # Light and dark follow the numbers, so that it can be read in grey and by colour-blind people.
 SCALE = "Cividis"
+COLOURS = ("#0072b2", "#d55e00")  # of the geometries, which colour-blind people can tell apart
 OPACITY = 0.75  # of the attention over its picture
 MODE_BAR = ["toImage", "pan3d", "zoom3d", "orbitRotation", "tableRotation", "resetCameraDefault3d"]
 MODE_BAR += ["resetCameraLastSave3d", "hoverClosest3d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
@@ -68,7 +70,7 @@ def draw_positions(
         return _say_so(figure, say("see_empty", lang))
     slots = _shown_text(layout, rows, view)
     if layout.frames:
-        _draw_cone(figure, layout, rows, _tip(layout, slots), lang, dark)
+        _draw_cone(figure, layout, rows, tip(layout, rows, view), lang, dark)
     _draw_text(figure, layout, rows, slots, lang, dark)
     most_rows = max((frame.rows for frame in layout.frames), default=1)
     for number, frame in enumerate(layout.frames):
@@ -91,8 +93,9 @@ def _shown_text(layout, rows, view):
     return slots[is_near]
 
 
-def _tip(layout, slots):
-    """The last of these slots behind the first picture that holds a word, or the last one of all."""
+def tip(layout: Layout, rows: np.ndarray, view: str) -> int:
+    """The last slot behind the first picture that the view shows and that holds a word, or the last one of all."""
+    slots = _shown_text(layout, rows, view)
     behind = slots[slots > layout.frames[0].slots.start]
     return next((slot for slot in behind[::-1] if layout.tokens[slot].strip()[:1].isalnum()), slots[-1])
 
@@ -112,6 +115,10 @@ def _draw_text(figure, layout, rows, slots, lang, dark):
 def _readable(token):
     """A token as Plotly may show it, which takes HTML."""
     return html.escape(repr(token)[1:-1], quote=False)
+
+
+def _word(layout, slot):
+    return _readable(layout.tokens[slot].strip(" "))
 
 
 def _draw_frame(figure, frame, points, lang, most_rows, is_first):
@@ -167,7 +174,7 @@ def _draw_cone(figure, layout, rows, slot, lang, dark):
     figure.add_scatter3d(
         **_points(lines),
         mode="lines",
-        name=say("cone", lang).format(token=_readable(layout.tokens[slot].strip(" "))),
+        name=say("cone", lang).format(token=_word(layout, slot)),
         line={"color": FAINT[dark], "width": 2},
         hoverinfo="skip",
     )
@@ -194,6 +201,39 @@ def frame_name(frame, lang: str) -> str:
     if frame.step:
         return say("video_step", lang).format(number=frame.picture, step=frame.step)
     return say("picture_number", lang).format(number=frame.picture)
+
+
+def draw_logits(layout: Layout | None, logits: dict[str, Logits], word: int, lang: str, dark: bool) -> go.Figure:
+    """The logit of every token of the first picture by its distance from a word, under each geometry.
+
+    Args:
+        layout: the tokens, or None for an empty figure that says what to do.
+        logits: under `"mrope"` and `"circle"`.
+        word: slot of the word.
+        lang: `"en"` or `"zh"`.
+        dark: whether the page is dark.
+    """
+    figure = go.Figure(layout=_base(dark))
+    figure.update_layout(height=320, legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"})
+    if not logits:
+        return _say_so(figure, say("see_empty", lang))
+    frame = layout.frames[0]
+    row, column = np.divmod(np.arange(frame.rows * frame.columns), frame.columns)
+    for (name, seen), symbol, colour in zip(logits.items(), SYMBOLS, COLOURS):
+        figure.add_scatter(
+            x=np.round(seen.distances, 4),
+            y=np.round(seen.logits, 4),
+            mode="markers",
+            name=say("logits_of", lang).format(geometry=say(f"{name}_plot", lang), spread=f"{seen.spread:.3f}"),
+            marker={"symbol": symbol, "color": colour, "size": 8, "line": {"width": 0.5, "color": INK[dark]}},
+            customdata=np.stack([row + 1, column + 1], 1),
+            hovertemplate=say("hover_cell", lang).format(row="%{customdata[0]}", column="%{customdata[1]}")
+            + "<br>%{x:.2f}, %{y:.3f}<extra></extra>",
+        )
+    axis = {"gridcolor": FAINT[dark], "zeroline": False, "fixedrange": True, "automargin": True}
+    figure.update_xaxes(title=say("distance_axis", lang).format(token=_word(layout, word)), rangemode="tozero", **axis)
+    figure.update_yaxes(title=say("logit_axis", lang), **axis)
+    return figure
 
 
 def draw_attention(
@@ -249,6 +289,17 @@ def draw_attention(
     return figure
 
 
+def small_map(weights: np.ndarray, largest: float) -> str:
+    """The attention to one picture as an image of one pixel for every cell, in the colours of `draw_attention`."""
+    levels = np.round(weights / max(largest, 1e-9) * (len(_LEVELS) - 1)).astype(np.uint8)
+    image = Image.fromarray(levels, "P")
+    image.putpalette([part for colour in _LEVELS for part in colour])
+    return _uri(image, "PNG")
+
+
+_LEVELS = [tuple(round(float(part)) for part in colour[4:-1].split(",")) for colour in sample_colorscale(SCALE, 64)]
+
+
 def _cell_shape(picture, rows, columns):
     """Height of a cell, measured in its width, that leaves the picture its own shape."""
     return (picture.height / rows) / (picture.width / columns)
@@ -260,9 +311,13 @@ def _data_uri(picture):
     if min(small.size) < 256:  # a small picture is enlarged here: the browser would blur it
         scale = 256 / min(small.size)
         small = small.resize((round(small.width * scale), round(small.height * scale)), Image.Resampling.BICUBIC)
+    return _uri(small, "JPEG", quality=90)
+
+
+def _uri(image, kind, **options):
     stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    image.save(stream, kind, **options)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def _base(dark):

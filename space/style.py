@@ -1,6 +1,10 @@
 """How the Space looks and what it does in the browser by itself: gradio's own theme, and little beside it."""
 
+import json
+
 import gradio as gr
+
+from texts import GRADIO_WORDS
 
 SANS = [
     "system-ui",
@@ -75,13 +79,19 @@ CSS = """
 .layers { display: flex; gap: 2px; height: 8px; }
 .layers i { flex: 1; border-radius: 2px; background: var(--neutral-400); }
 .layers i.circle { background: var(--primary-500); }
+.maps { display: grid; gap: 3px; align-items: center; overflow-x: auto; font-size: 12px; margin-top: 8px; }
+.maps button { padding: 0; border: 0; line-height: 0; cursor: pointer; }
+.maps img { width: 100%; min-width: 24px; image-rendering: pixelated; }
+.maps span { text-align: center; color: var(--body-text-color-subdued); }
 .asked { font-style: italic; margin: 0 0 10px; overflow-wrap: anywhere; }
 .pending { color: var(--body-text-color-subdued); }
 """
 
 # Pictures can be pasted anywhere on the page, and by a button where there is no keyboard. The second click of a double
-# click does nothing, arrow keys go from tab to tab, and plots are figures with the names that stand above them.
+# click does nothing, arrow keys go from tab to tab, plots are figures with the names that stand above them, and what
+# gradio says by itself is said in the page's language.
 SCRIPT = """() => {
+    window.begin = () => history.replaceState({ ...history.state, begun: true }, "");
     const buttons = "#ask, #stop, #clear, #compare, #attend, #reset, #examples button";
     document.addEventListener("click", event => {
         if (event.detail > 1 && event.target.closest(buttons)) event.stopImmediatePropagation();
@@ -97,7 +107,14 @@ SCRIPT = """() => {
         event.preventDefault();
     });
     const named = { mrope_plot: "mrope_head mrope_ptd", circle_plot: "circle_head circle_ptd",
-        left_map: "left_words", right_map: "right_words" };
+        logits_plot: "logits_head", left_map: "left_words", right_map: "right_words" };
+    const translations = TRANSLATIONS;
+    const translate = () => {
+        for (const said of document.querySelectorAll(".toast-title, .toast-message-text")) {
+            const text = said.firstChild, words = translations[text?.nodeValue?.trim()];
+            if (words) text.nodeValue = words[document.documentElement.lang] + " ";
+        }
+    };
     const name = () => {
         for (const [id, names] of Object.entries(named)) {
             const plot = document.querySelector(`#${id} .js-plotly-plot`);
@@ -107,7 +124,7 @@ SCRIPT = """() => {
             }
         }
     };
-    new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
+    new MutationObserver(() => [name(), translate()]).observe(document.body, { childList: true, subtree: true });
     const isMedia = file => /^(image|video)\\//.test(file.type);
     const add = files => {
         const input = document.querySelector("#pictures input[type=file]");
@@ -136,17 +153,28 @@ SCRIPT = """() => {
             return false;
         }
     };
-}"""
+}""".replace("TRANSLATIONS", json.dumps(GRADIO_WORDS))
 NOW = "(...inputs) => [...inputs.slice(0, -1), Date.now()]"  # the last input is the time
+# A page that is loaded again, as after a restart of the server, knows whether there was something to lose.
+UPLOADED = "(...inputs) => { begin(); return [...inputs.slice(0, -1), Date.now()]; }"
 PASTE = "async (_, lang) => [await window.pastePicture(), lang]"
 # On a narrow screen the answer may be below what the visitor sees; the question stays in sight.
 SHOW_ANSWER = """(...inputs) => {
+    begin();
     if (innerWidth < 768) document.querySelector("#chat").scrollIntoView({ behavior: "smooth", block: "nearest" });
     return inputs;
 }"""
 # On a wide screen there is room for the sliders.
-READ_PAGE = """() => [
-    document.body.classList.contains("dark"),
-    navigator.language.startsWith("zh") ? "zh" : "en",
-    innerWidth < 768 ? { __type__: "update" } : { __type__: "update", open: true },
-]"""
+READ_PAGE = """() => {
+    const lang = document.documentElement.lang = navigator.language.startsWith("zh") ? "zh" : "en";
+    const lost = history.state?.begun == true;
+    history.replaceState(null, "");
+    const folded = innerWidth < 768 ? { __type__: "update" } : { __type__: "update", open: true };
+    return [document.body.classList.contains("dark"), lang, folded, lost];
+}"""
+SET_LANGUAGE = "(...inputs) => { document.documentElement.lang = inputs[0]; return inputs; }"
+# A click on the map of one layer and head.
+OPEN_ONE = """element.addEventListener("click", event => {
+    const map = event.target.closest("button");
+    if (map) trigger("click", { layer: +map.dataset.layer, head: +map.dataset.head });
+});"""

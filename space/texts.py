@@ -2,6 +2,16 @@
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 
+# What gradio says by itself, always in English.
+GRADIO_WORDS = {
+    "Warning": {"en": "Please note", "zh": "请注意"},
+    "Error": {"en": "Please note", "zh": "请注意"},
+    "Connection to the server was lost. Attempting reconnection...": {
+        "en": "The connection to the server is lost: wait until it is back.",
+        "zh": "与服务器的连接已断开：请等待恢复。",
+    },
+}
+
 GEOMETRY_NAMES = {
     "mrope": ("M-RoPE", "M-RoPE"),
     "circle": ("Circle-RoPE (strategy_1)", "Circle-RoPE（strategy_1）"),
@@ -38,11 +48,13 @@ TEXTS = {
     ),
     "tiny_knows": (
         "It knows coloured circles, squares, triangles and crosses, in English, and nothing else: try “Where is the "
-        "red circle?”, “What is at the top left?”, “What colour is the triangle?”, “What shape is blue?” or “How many "
-        "shapes are there?”.",
-        "它只懂英语，只认识彩色的圆、方块、三角形和十字。可以这样问：“Where is the red circle?”（红色的圆在哪里）、"
+        "red circle?”, “What is at the top left?”, “What colour is the triangle?”, “What shape is blue?”, “How many "
+        "shapes are there?”, with two pictures “... in the first picture?”, and with a video “Which shape moves?”.",
+        "它只懂英语，只认识彩色的圆、方块、三角形和十字。请用英语提问：“Where is the red circle?”（红圆在哪里）、"
         "“What is at the top left?”（左上角是什么）、“What colour is the triangle?”（三角形是什么颜色）、"
-        "“What shape is blue?”（蓝色的是什么形状）、“How many shapes are there?”（有几个图形）。",
+        "“What shape is blue?”（蓝色的是什么形状）、“How many shapes are there?”（有几个图形）；"
+        "两张图片时加上“... in the first picture?”（在第一张图片中）；"
+        "视频可问“Which shape moves?”（哪个图形在动）。",
     ),
     "language": ("Language", "语言"),
     # input
@@ -116,6 +128,21 @@ TEXTS = {
         "Per-token distance 是一个词到图片各 token 的距离之间的差异，对所有词取平均："
         "0 表示每个词到整张图片的距离都相等。",
     ),
+    "logits_head": ("What attention sees of it", "注意力看到的位置"),
+    "logits_plot": ("Attention logit by distance", "注意力 logit 与距离"),
+    "logits_of": ("{geometry}: spread {spread}", "{geometry}：离散度 {spread}"),
+    "distance_axis": ("distance from “{token}”", "到“{token}”的距离"),
+    "logit_axis": ("logit", "logit"),
+    "logits_words": (
+        "Every dot is a token of the first picture: how far it is from a word, and which attention logit its position "
+        "alone gives it, with the same query and key everywhere. Equal distances are not equal attention: on a ring "
+        "all dots stand above one another, and rotary embedding still tells them apart. The spread is the standard "
+        "deviation of the logits for random queries and keys (root mean square).",
+        "每个点是第一张图片的一个 token：横轴为它到一个词的距离，"
+        "纵轴为 query 与 key 处处相同时，仅由位置决定的注意力 logit。"
+        "距离相等不等于注意力相等：在圆环上所有点位于同一竖线，旋转位置编码仍能区分它们。"
+        "离散度是随机 query 与 key 下 logit 的标准差（均方根）。",
+    ),
     "see_empty": ("Add a picture or pick an example.", "请添加图片或选择示例。"),
     "text_tokens": ("text", "文本"),
     "cone": ("from “{token}” to the picture", "从“{token}”到图片"),
@@ -131,9 +158,12 @@ TEXTS = {
     "attention_head": ("Where the answer looks", "回答在看哪里"),
     "attention_words": (
         "The model answers the question under both geometries. The lighter a cell, the more attention it got while "
-        "the words of the answer were written. Both pictures share one scale, in per cent of all attention.",
-        "模型在两种几何下各回答一次。写出回答时，越亮的格子得到的注意力越多。两张图使用同一比例尺，单位为占全部注意力的百分比。",
+        "the words of the answer were written. Both pictures share one scale, in per cent of all attention. Below are "
+        "the maps of all layers and heads, in one scale too: a click opens one.",
+        "模型在两种几何下各回答一次。写出回答时，越亮的格子得到的注意力越多。两张图使用同一比例尺，单位为占全部注意力的百分比。"
+        "下方是所有层与头的小图，同样共用一个比例尺：点击即可打开。",
     ),
+    "open_map": ("Layer {layer}, head {head}: {share} %", "第 {layer} 层，第 {head} 头：{share} %"),
     "opacity": ("Opacity of the attention", "注意力的不透明度"),
     "attend": ("Show attention", "显示注意力"),
     "left": ("Left", "左"),
@@ -149,7 +179,11 @@ TEXTS = {
         "**{geometry}** 的回答：{answer}<br>{share} % 的注意力落在这张图片上。",
     ),
     # what may go wrong
-    "notice": ("Please note", "请注意"),
+    "lost": (
+        "This page was loaded anew, and your pictures and your conversation are gone, as nothing is kept: add the "
+        "pictures again and ask.",
+        "页面已重新加载，之前的图片和对话没有保留：请重新添加图片并提问。",
+    ),
     "no_question": ("The question is empty: type one first.", "问题为空：请先输入问题。"),
     "question_too_long": (
         "The question has {given} characters, but at most {allowed} are taken: shorten it.",
