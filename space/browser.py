@@ -29,11 +29,9 @@ PATIENCE = 60_000  # milliseconds: for a slow machine, not for the app
 
 
 @contextlib.contextmanager
-def serve(app: Path = HERE / "app.py", log: Path | None = None, **environment: str):
-    """Run the app on a free port and yield its address; the process ends with the context."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def serve(app: Path = HERE / "app.py", log: Path | None = None, port: int | None = None, **environment: str):
+    """Run the app, on a free port unless one is given, and yield its address; the process ends with the context."""
+    port = port or _free_port()
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1", **environment}
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(open(log, "wb")) if log else subprocess.DEVNULL
@@ -47,6 +45,12 @@ def serve(app: Path = HERE / "app.py", log: Path | None = None, **environment: s
         finally:
             process.terminate()
             process.wait(300)
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _wait_for(url, process):
@@ -67,11 +71,20 @@ def launch(playwright, chromium: str = CHROMIUM) -> Browser:
 
 
 def open_page(
-    browser: Browser, url: str, width: int = 1280, height: int = 900, scheme: str = "light", lang: str = "en"
+    browser: Browser,
+    url: str,
+    width: int = 1280,
+    height: int = 900,
+    scheme: str = "light",
+    lang: str = "en",
+    has_touch: bool = False,
 ) -> Page:
     """A fresh visitor's page, ready to be used."""
     context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, locale={"en": "en-GB", "zh": "zh-CN"}[lang]
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+        locale={"en": "en-GB", "zh": "zh-CN"}[lang],
+        has_touch=has_touch,
     )
     context.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
@@ -138,6 +151,7 @@ def run_tab(page: Page, tab: str) -> None:
         page.locator("#attend").click()
         expect(page.locator("#right_words strong")).to_be_visible()
         expect(page.locator("#right_map .js-plotly-plot .heatmaplayer image")).to_be_visible()
+        expect(page.locator("#right_all button").first).to_be_visible()
     else:
         page.locator("#compare").click()
         expect(page.locator("#cards .card footer .ptd")).to_have_count(5)

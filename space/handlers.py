@@ -92,21 +92,24 @@ def as_text(question):
     return "\n".join(re.sub(r"^\s+", lambda blanks: "\u00a0" * len(blanks[0]), line) for line in lines)
 
 
-def is_known(turn):
-    """Whether the tiny model was taught such a question, as far as its letters and its own answer say."""
-    return turn["question"].isascii() and turn["answer"] != "I know coloured shapes only."
+def hint(question, answer, lang):
+    """What the tiny model knows, where its letters and its own answer say that it was not taught such a question."""
+    is_known = question.isascii() and answer != "I know coloured shapes only."
+    return "" if is_known or not model.IS_TINY else say("tiny_knows", lang)
 
 
 def messages_of(turns, lang, growing=None):
     """The chat: every answer with the geometry that gave it, and below them a question whose answer still grows."""
     messages = []
     for turn in turns:
-        note = f"\n\n<small>{html.escape(name_geometry(turn['geometry'], lang))}</small>"
-        if model.IS_TINY and not is_known(turn):
-            note = f"\n\n{say('tiny_knows', lang)}{note}"
+        said = [
+            turn["answer"] or say("no_answer", lang),
+            hint(turn["question"], turn["answer"], lang),
+            f"<small>{html.escape(name_geometry(turn['geometry'], lang))}</small>",
+        ]
         messages += [
             {"role": "user", "content": as_text(turn["question"])},
-            {"role": "assistant", "content": (turn["answer"] or say("no_answer", lang)) + note},
+            {"role": "assistant", "content": "\n\n".join(filter(None, said))},
         ]
     if growing:
         messages += [{"role": "user", "content": as_text(growing["question"])}]
@@ -247,7 +250,8 @@ def show_comparison(compared: tuple[list[dict], str] | None, lang: str) -> str:
             f'<p class="schedule">{SCHEDULE_WORDS[entry["geometry"]][lang == "zh"]}</p>'
             f'<p class="answer">{answer}</p><footer><span>{cost}</span>{ptd}</footer></article>'
         )
-    return "".join(parts) + "</div>"
+    own = next(entry for entry in entries if entry["trained"])
+    return "".join(parts) + f'</div><p class="hint">{hint(question, own.get("answer"), lang)}</p>'
 
 
 def show_distance(value: float) -> str:
@@ -281,7 +285,7 @@ def attend(gallery, question, turns, left, right, auto, radius, alpha, dff_rate,
     frames, results = tasks.attend(paths_of(gallery), earlier, question, [left, right], sliders, max_new_tokens)
     for _, image in frames:
         image.thumbnail((512, 512))  # it is kept as long as the page is open
-    kept = {"frames": frames, "results": results, "geometries": [left, right]}
+    kept = {"question": question, "frames": frames, "results": results, "geometries": [left, right]}
     return kept, picture_choices(kept, lang)
 
 
@@ -312,6 +316,7 @@ def draw_attention(kept, number, layer, head, opacity, dark, lang):
             geometry=name_geometry(geometry, lang),
             answer=html.escape(answer) or say("no_answer", lang),
             share=f"{100 * float(weights.sum()):.1f}",
+            hint=hint(kept["question"], answer, lang),
         )
         for geometry, (answer, _), weights in zip(kept["geometries"], kept["results"], maps)
     ]

@@ -22,12 +22,12 @@ OPACITY = 0.75  # of the attention over its picture
 MODE_BAR = ["toImage", "pan3d", "zoom3d", "orbitRotation", "tableRotation", "resetCameraDefault3d"]
 MODE_BAR += ["resetCameraLastSave3d", "hoverClosest3d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
 MODE_BAR += ["resetScale2d"]
-NEAR_TOKENS = 6  # at least so far is near
+NEAR_TOKENS = 4  # at least so far is near
 VIEWS = ("picture", "axis", "whole")
 # The text axis is (1, 1, 1). It stands upright beside a picture, whose ring is the base of a cone then; along it one
 # looks down at the ring, with the rows of the picture downwards.
 CAMERAS = {
-    "picture": {"eye": {"x": 1.9, "y": -0.85, "z": 0.55}, "up": {"x": 1, "y": 1, "z": 1}},
+    "picture": {"eye": {"x": 1.7, "y": -0.76, "z": 0.49}, "up": {"x": 1, "y": 1, "z": 1}},
     "axis": {
         "eye": {"x": 1, "y": 1, "z": 1},
         "up": {"x": 0, "y": -1, "z": 0},

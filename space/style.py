@@ -173,8 +173,11 @@ READ_PAGE = """() => {
     return [document.body.classList.contains("dark"), lang, folded, lost];
 }"""
 SET_LANGUAGE = "(...inputs) => { document.documentElement.lang = inputs[0]; return inputs; }"
-# A click on the map of one layer and head.
+# A click on the small map of one layer and head; the large one comes into sight.
 OPEN_ONE = """element.addEventListener("click", event => {
     const map = event.target.closest("button");
-    if (map) trigger("click", { layer: +map.dataset.layer, head: +map.dataset.head });
+    if (!map) return;
+    trigger("click", { layer: +map.dataset.layer, head: +map.dataset.head });
+    const large = element.closest(".column").querySelector(".js-plotly-plot");
+    large.scrollIntoView({ behavior: "smooth", block: "nearest" });
 });"""

@@ -175,8 +175,8 @@ TEXTS = {
     "picture": ("Picture", "图片"),
     "attention_empty": ("No attention yet.", "尚无注意力图。"),
     "attention_caption": (
-        "**{geometry}** answers: {answer}<br>{share} % of the attention goes to this picture.",
-        "**{geometry}** 的回答：{answer}<br>{share} % 的注意力落在这张图片上。",
+        "**{geometry}** answers: {answer}<br>{share} % of the attention goes to this picture. {hint}",
+        "**{geometry}** 的回答：{answer}<br>{share} % 的注意力落在这张图片上。{hint}",
     ),
     # what may go wrong
     "lost": (

@@ -2,16 +2,19 @@
 
 import concurrent.futures
 import random
-from pathlib import Path
+import re
+import subprocess
+import sys
 
 import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from conftest import SPACE
 from pictures import draw, make_questions, make_scene
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = SPACE / "examples"
 PICTURE, QUESTION, ANSWER = EXAMPLES / "shapes_1.png", "Where is the red circle?", "top right"
 GEOMETRIES = ["mrope", "circle", "strategy_2", "strategy_3", "strategy_4"]
 
@@ -63,7 +66,19 @@ def test_history_and_a_second_picture_are_read(client):
 
 
 def test_a_video_can_be_asked_about(client):
-    assert isinstance(call(client, "/ask", EXAMPLES / "moving.mp4", question="What shape is blue?"), str)
+    assert call(client, "/ask", EXAMPLES / "moving.mp4", question="What shape is blue?") == "the square"
+
+
+@pytest.mark.parametrize("question", ["红色的圆在哪里？", "Wo ist der rote Kreis?", "Describe the picture."])
+def test_what_the_model_was_not_taught_is_said(client, question):
+    assert call(client, "/ask", PICTURE, question=question) == "I know coloured shapes only."
+
+
+def test_the_first_call_of_the_readme_prints_its_answer(space):
+    code = re.search(r"```python\n(.*?)```", (SPACE / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    start, answer = re.match(r"(.*?)  # (.*?)\n", code.replace("http://127.0.0.1:7860", space.url), re.DOTALL).groups()
+    printed = subprocess.run([sys.executable, "-c", start], cwd=SPACE.parent, capture_output=True, text=True).stdout
+    assert printed.splitlines()[-1] == answer == ANSWER
 
 
 def test_compare_answers_under_every_geometry(client):

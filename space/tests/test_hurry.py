@@ -32,7 +32,7 @@ def test_a_question_right_after_an_upload_is_answered(space, visit, pushed):
         page.locator("#pictures input[type=file]").set_input_files(pushed / "examples" / "shapes_3.png")
         expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
         release(wanted=2)  # the check of the file, and what the page does about a change of the pictures
-        assert ask(page, "What colour is the triangle?") == "yellow"
+        assert ask(page, "What colour is the triangle?") == "green"
     assert ask(page, "Where is the triangle?")
     expect(page.locator("#chat .user p")).to_have_text(["What colour is the triangle?", "Where is the triangle?"])
 
@@ -46,7 +46,7 @@ def test_a_second_file_may_come_while_the_first_is_checked(space, visit, pushed,
             expect(page.locator("#pictures .thumbnail-item")).to_have_count(before + 1)
     expect(page.locator(".toast-message-item")).to_contain_text(["text.png cannot be read as a picture"])
     expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
-    assert ask(page, "What colour is the triangle?") == "yellow"
+    assert ask(page, "What colour is the triangle?") == "green"
 
 
 def test_other_pictures_begin_a_new_conversation_at_once(space, visit):

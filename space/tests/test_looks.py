@@ -13,6 +13,10 @@ def test_what_the_model_knows_is_said_in_the_language_of_the_page(space, visit):
         expect(page.locator("#intro")).to_contain_text(words)
         ask(page, "红色的圆在哪里？")
         expect(page.locator("#chat .bot").last).to_contain_text(words)
+        for tab, place in (("attention", "#right_words"), ("compare", "#cards .hint")):
+            page.locator("#question textarea").fill("红色的圆在哪里？")
+            run_tab(page, tab)
+            expect(page.locator(place)).to_contain_text(words)
         ask(page, "Where is the red circle?")
         expect(page.locator("#chat .bot").last).not_to_contain_text(words)
 
@@ -25,6 +29,34 @@ def test_everything_is_said_in_chinese_too(space, visit):
     page.get_by_label("English").click()
     expect(page.locator("#ask")).to_have_text("Ask")
     expect(page.locator("#tabs button[role=tab]").nth(0)).to_have_text("The cone")
+
+
+@pytest.mark.parametrize("lang, title", [("en", "Please note"), ("zh", "请注意")])
+def test_a_note_has_its_title_in_the_language_of_the_page(space, visit, lang, title):
+    page = visit(space, lang={"en": "zh", "zh": "en"}[lang])
+    page.get_by_label({"en": "English", "zh": "中文"}[lang]).click()
+    expect(page.locator("html")).to_have_attribute("lang", lang)
+    wait_until_quiet(page)
+    page.locator("#paste").click()
+    expect(page.locator(".toast-title")).to_have_text(title)
+
+
+def test_what_gradio_says_by_itself_is_in_the_language_of_the_page(run, pushed, visit):
+    with run(pushed / "app.py") as space:
+        page = visit(space, lang="zh")
+    page.locator("#ask").click()
+    expect(page.locator(".toast-title")).to_have_text("请注意")
+    expect(page.locator(".toast-message-text")).to_have_text("与服务器的连接已断开：请等待恢复。")
+
+
+def test_on_a_touch_screen_nothing_lies_over_the_legend(space, visit):
+    page = visit(space, width=390, height=844, has_touch=True)
+    for name in ("mrope_plot", "circle_plot", "logits_plot"):
+        page.locator(f"#{name} .legend").scroll_into_view_if_needed()
+        legend = page.locator(f"#{name} .legend").bounding_box()
+        for button in page.locator(f"#{name} .modebar-btn").all():
+            box = button.bounding_box()
+            assert box is None or box["y"] + box["height"] <= legend["y"] or legend["y"] + legend["height"] <= box["y"]
 
 
 @pytest.mark.parametrize("width, height", [(390, 844), (1280, 900)])
