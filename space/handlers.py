@@ -63,9 +63,14 @@ def polite(function):
     return stream if inspect.isgeneratorfunction(function) else single
 
 
-def paths_of(gallery) -> list[str]:
-    """The files of a gallery's value."""
+def _shown(gallery):
     return [entry[0] if isinstance(entry, (tuple, list)) else entry for entry in gallery or []]
+
+
+def paths_of(gallery) -> list[str]:
+    """The files of a gallery's value; a visitor's picture takes the place of an example's."""
+    shown = _shown(gallery)
+    return [path for path in shown if FOLDER not in Path(path).parents] or shown
 
 
 def sliders_of(auto, radius, alpha, dff_rate):
@@ -122,15 +127,13 @@ def check_pictures(gallery, lang, told, request: gr.Request):
 
     A file that came while this one was checked has a check of its own, of all files, which alone speaks for them.
     """
-    session, paths = request.session_hash, paths_of(gallery)
+    session, paths, shown = request.session_hash, paths_of(gallery), _shown(gallery)
     uploads.hold(session, paths, told)
     good, errors = [], []
-    examples = [path for path in paths if FOLDER in Path(path).parents]
-    own = [path for path in paths if path not in examples]
-    for path in own or paths:  # a visitor's picture takes the place of an example's
+    for path in paths:
         try:
             if len(good) == limits.MAX_FILES:
-                raise BadInput("too_many_files", given=len(own), allowed=limits.MAX_FILES)
+                raise BadInput("too_many_files", given=len(paths), allowed=limits.MAX_FILES)
             limits.open_one(path)
             good.append(path)
         except Exception as error:
@@ -141,8 +144,8 @@ def check_pictures(gallery, lang, told, request: gr.Request):
         return gr.skip()
     for error in errors:
         warn(error, lang)
-    good = good or examples
-    return gr.skip() if good == paths else (good or None)
+    good = good or [path for path in shown if path not in paths]
+    return gr.skip() if good == shown else (good or None)
 
 
 def tell_pasted(is_done, lang):

@@ -19,9 +19,6 @@ FAINT = {False: "#d4d4d8", True: "#52525b"}
 SCALE = "Cividis"
 COLOURS = ("#0072b2", "#d55e00")  # of the geometries, which colour-blind people can tell apart
 OPACITY = 0.75  # of the attention over its picture
-MODE_BAR = ["toImage", "pan3d", "zoom3d", "orbitRotation", "tableRotation", "resetCameraDefault3d"]
-MODE_BAR += ["resetCameraLastSave3d", "hoverClosest3d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
-MODE_BAR += ["resetScale2d"]
 NEAR_TOKENS = 4  # at least so far is near
 VIEWS = ("picture", "axis", "whole")
 # The text axis is (1, 1, 1). It stands upright beside a picture, whose ring is the base of a cone then; along it one
@@ -327,8 +324,6 @@ def _base(dark):
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": INK[dark], "family": "system-ui, sans-serif", "size": 12},
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
-        # On touch screens the bar would always be there, over the legend.
-        "modebar": {"remove": MODE_BAR},
     }
 
 

@@ -50,6 +50,7 @@ CSS = """
 .dark #tabs button[role=tab].selected { color: var(--primary-300); }
 #pictures .grid-container { padding-top: 26px; } /* below the label and the buttons */
 #pictures .thumbnail-item { height: 180px; width: 180px; }
+.js-plotly-plot .modebar { display: none; } /* on touch screens it would always be there, over the legend */
 .words { max-width: 80ch; }
 .head { font-weight: 600; }
 #examples { gap: 6px; display: grid; grid-template-columns: repeat(5, 1fr); }

@@ -4,7 +4,7 @@ import contextlib
 
 from playwright.sync_api import expect
 
-from browser import ask, open_tab, pick_example, wait_until_quiet
+from browser import ask, pick_example, wait_until_quiet
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def test_leaving_the_question_while_the_plots_are_drawn_does_not_ask_again(space
     page.locator("#question textarea").press("Enter")
     expect(page.locator("#chat .bot small")).to_have_count(1)
     with slow_line(page):
-        open_tab(page, "compare")
+        page.locator("#tabs button[role=tab]").nth(2).click()
         page.wait_for_timeout(500)
     expect(page.locator("#tabs button[role=tab]").nth(2)).to_have_attribute("aria-selected", "true")
     ask(page, "What is at the top left?")

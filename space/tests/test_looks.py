@@ -24,6 +24,7 @@ def test_what_the_model_knows_is_said_in_the_language_of_the_page(space, visit):
 def test_everything_is_said_in_chinese_too(space, visit):
     page = visit(space, lang="zh")
     expect(page.locator("#ask")).to_have_text("提问")
+    page.locator("#question textarea").fill("")
     page.locator("#question textarea").press("Enter")
     expect(page.locator("#chat .bot")).to_contain_text("问题为空")
     page.get_by_label("English").click()

@@ -194,6 +194,7 @@ def test_a_picture_from_the_clipboard(space, visit):
         }"""
     )
     page.locator("#paste").click()
+    expect(page.locator("#pictures .thumbnail-item img[src*=pasted]")).to_have_count(1)
     expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
     assert ask(page, "Where is the red circle?") == "top right"
     # The keyboard, from anywhere on the page.
@@ -404,9 +405,9 @@ def test_a_restart_of_the_server_is_said(run, pushed, visit):
     with run(pushed / "app.py") as space:
         page = visit(space)
         assert ask(page) == "top right"
-        expect(page.locator("#chat .user")).to_have_count(1)
+    page.locator("#ask").click()
+    expect(page.locator(".toast-message-text")).to_contain_text("The connection to the server is lost")
     with run(pushed / "app.py", port=int(space.url.rpartition(":")[2])):
-        page.locator("#ask").click()
         notice(page, "This page was loaded anew, and your pictures and your conversation are gone")
         expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
         assert ask(page, "Where is the red circle?") == "top right"
