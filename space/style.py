@@ -64,7 +64,7 @@ CSS = """
     #pictures .thumbnail-item { height: 124px; width: 124px; }
     #chat { height: 210px !important; }
     #buttons { gap: 8px; flex-wrap: nowrap; }
-    #buttons button { font-size: 14px; min-width: 0 !important; }
+    #buttons button { font-size: 14px; min-width: 0 !important; padding-inline: 2px; }
     #examples button { font-size: 0; }
 }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); gap: 12px; }

@@ -6,6 +6,11 @@ LANGUAGES = {"en": "English", "zh": "中文"}
 GRADIO_WORDS = {
     "Warning": {"en": "Please note", "zh": "请注意"},
     "Error": {"en": "Please note", "zh": "请注意"},
+    # An upload that the browser does not begin, and whatever else has no sentence.
+    "An error occurred.": {
+        "en": "This could not be done, as for a file of more than 20 MB: try another one, or try again.",
+        "zh": "操作未能完成（例如文件超过 20 MB）：请换一个文件或重试。",
+    },
     "Connection to the server was lost. Attempting reconnection...": {
         "en": "The connection to the server is lost: wait until it is back.",
         "zh": "与服务器的连接已断开：请等待恢复。",

@@ -50,11 +50,20 @@ def test_what_gradio_says_by_itself_is_in_the_language_of_the_page(run, pushed, 
     expect(page.locator(".toast-message-text")).to_have_text("与服务器的连接已断开：请等待恢复。")
 
 
+@pytest.mark.parametrize("lang, words", [("en", "a file of more than 20 MB"), ("zh", "文件超过 20 MB")])
+def test_a_file_that_is_too_large_is_said_in_the_language_of_the_page(space, visit, tmp_path, lang, words):
+    page = visit(space, lang=lang)
+    (tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
+    page.locator("#pictures input[type=file]").set_input_files(tmp_path / "large.png")
+    expect(page.locator(".toast-message-text")).to_contain_text(words)
+
+
 def test_on_a_touch_screen_nothing_lies_over_the_legend(space, visit):
     page = visit(space, width=390, height=844, has_touch=True)
     for name in ("mrope_plot", "circle_plot", "logits_plot"):
         page.locator(f"#{name} .legend").scroll_into_view_if_needed()
         legend = page.locator(f"#{name} .legend").bounding_box()
+        assert legend["width"] > 0
         for button in page.locator(f"#{name} .modebar-btn").all():
             box = button.bounding_box()
             assert box is None or box["y"] + box["height"] <= legend["y"] or legend["y"] + legend["height"] <= box["y"]
