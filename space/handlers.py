@@ -235,26 +235,34 @@ def show_comparison(compared: tuple[list[dict], str] | None, lang: str) -> str:
     if not compared:
         return f'<p class="empty">{say("compare_empty", lang)}</p>'
     entries, question = compared
-    parts = [f'<p class="asked">{html.escape(question)}</p><div class="cards">']
-    for entry in entries:
-        badge = f'<span class="badge">{say("trained", lang)}</span>' if entry["trained"] else ""
-        layers = "".join(f'<i class="{layer}"></i>' for layer in entry["layers"])
-        is_stopped = "stopped" in entry
-        cost = say("stopped" if is_stopped else "waiting", lang)
-        answer = "" if is_stopped else '<span class="pending">...</span>'
-        if "answer" in entry:
-            cost = say("cost", lang).format(milliseconds=round(1000 * entry["seconds"]), tokens=entry["tokens"])
-            answer = html.escape(entry["answer"]) or say("no_answer", lang)
-        ptd = "" if entry["ptd"] is None else f'<span class="ptd">PTD {show_distance(entry["ptd"])}</span>'
-        parts.append(
-            f'<article class="card" data-geometry="{entry["geometry"]}"><header>'
-            f"<h3>{html.escape(name_geometry(entry['geometry'], lang))}</h3>{badge}</header>"
-            f'<div class="layers" aria-hidden="true">{layers}</div>'
-            f'<p class="schedule">{SCHEDULE_WORDS[entry["geometry"]][lang == "zh"]}</p>'
-            f'<p class="answer">{answer}</p><footer><span>{cost}</span>{ptd}</footer></article>'
-        )
+    cards = "".join(_show_card(entry, lang) for entry in entries)
     own = next(entry for entry in entries if entry["trained"])
-    return "".join(parts) + f'</div><p class="hint">{hint(question, own.get("answer"), lang)}</p>'
+    known = hint(question, own.get("answer"), lang)
+    return f'<p class="asked">{html.escape(question)}</p><div class="cards">{cards}</div><p class="hint">{known}</p>'
+
+
+def _show_card(entry, lang):
+    badge = f'<span class="badge">{say("trained", lang)}</span>' if entry["trained"] else ""
+    layers = "".join(f'<i class="{layer}"></i>' for layer in entry["layers"])
+    answer, cost = _show_answer(entry, lang)
+    ptd = "" if entry["ptd"] is None else f'<span class="ptd">PTD {show_distance(entry["ptd"])}</span>'
+    return (
+        f'<article class="card" data-geometry="{entry["geometry"]}"><header>'
+        f"<h3>{html.escape(name_geometry(entry['geometry'], lang))}</h3>{badge}</header>"
+        f'<div class="layers" aria-hidden="true">{layers}</div>'
+        f'<p class="schedule">{SCHEDULE_WORDS[entry["geometry"]][lang == "zh"]}</p>'
+        f'<p class="answer">{answer}</p><footer><span>{cost}</span>{ptd}</footer></article>'
+    )
+
+
+def _show_answer(entry, lang):
+    """The answer of a card and what it cost, or why there is none."""
+    if "answer" in entry:
+        cost = say("cost", lang).format(milliseconds=round(1000 * entry["seconds"]), tokens=entry["tokens"])
+        return html.escape(entry["answer"]) or say("no_answer", lang), cost
+    if "stopped" in entry:
+        return "", say("stopped", lang)
+    return '<span class="pending">...</span>', say("waiting", lang)
 
 
 def show_distance(value: float) -> str:

@@ -215,7 +215,8 @@ def draw_logits(layout: Layout | None, logits: dict[str, Logits], word: int, lan
     if not logits:
         return _say_so(figure, say("see_empty", lang))
     frame = layout.frames[0]
-    row, column = np.divmod(np.arange(frame.rows * frame.columns), frame.columns)
+    cells = _hover_cells(frame.rows, frame.columns, "%{x:.2f}, %{y:.3f}", lang)
+    cells["customdata"] = sum(cells["customdata"], [])  # in one row
     for (name, seen), symbol, colour in zip(logits.items(), SYMBOLS, COLOURS):
         figure.add_scatter(
             x=np.round(seen.distances, 4),
@@ -223,9 +224,7 @@ def draw_logits(layout: Layout | None, logits: dict[str, Logits], word: int, lan
             mode="markers",
             name=say("logits_of", lang).format(geometry=say(f"{name}_plot", lang), spread=f"{seen.spread:.3f}"),
             marker={"symbol": symbol, "color": colour, "size": 8, "line": {"width": 0.5, "color": INK[dark]}},
-            customdata=np.stack([row + 1, column + 1], 1),
-            hovertemplate=say("hover_cell", lang).format(row="%{customdata[0]}", column="%{customdata[1]}")
-            + "<br>%{x:.2f}, %{y:.3f}<extra></extra>",
+            **cells,
         )
     axis = {"gridcolor": FAINT[dark], "zeroline": False, "fixedrange": True, "automargin": True}
     figure.update_xaxes(title=say("distance_axis", lang).format(token=_word(layout, word)), rangemode="tozero", **axis)
@@ -256,17 +255,8 @@ def draw_attention(
     if picture is None:
         return _say_so(figure, say("attention_empty", lang))
     rows, columns = weights.shape
-    figure.add_layout_image(
-        source=_data_uri(picture),
-        x=0,
-        y=0,
-        sizex=columns,
-        sizey=rows,
-        xref="x",
-        yref="y",
-        sizing="stretch",
-        layer="below",
-    )
+    place = {"x": 0, "y": 0, "sizex": columns, "sizey": rows, "xref": "x", "yref": "y"}
+    figure.add_layout_image(source=_data_uri(picture), sizing="stretch", layer="below", **place)
     figure.add_heatmap(
         z=100 * weights,
         x0=0.5,
@@ -275,15 +265,20 @@ def draw_attention(
         zmax=100 * max(largest, 1e-9),
         colorscale=SCALE,
         opacity=opacity,
-        customdata=[[[r + 1, c + 1] for c in range(columns)] for r in range(rows)],
-        hovertemplate=say("hover_cell", lang).format(row="%{customdata[0]}", column="%{customdata[1]}")
-        + "<br>%{z:.3f} %<extra></extra>",
         colorbar={"thickness": 8, "len": 0.9, "ticksuffix": " %", "nticks": 5},
+        **_hover_cells(rows, columns, "%{z:.3f} %", lang),
     )
     axis = {"visible": False, "fixedrange": True, "constrain": "domain"}
     figure.update_xaxes(range=[0, columns], **axis)
     figure.update_yaxes(range=[rows, 0], scaleanchor="x", scaleratio=_cell_shape(picture, rows, columns), **axis)
     return figure
+
+
+def _hover_cells(rows, columns, value, lang):
+    """What is said of the cells of a picture: where each is, and its value."""
+    place = say("hover_cell", lang).format(row="%{customdata[0]}", column="%{customdata[1]}")
+    cells = [[[row + 1, column + 1] for column in range(columns)] for row in range(rows)]
+    return {"customdata": cells, "hovertemplate": f"{place}<br>{value}<extra></extra>"}
 
 
 def small_map(weights: np.ndarray, largest: float) -> str:
