@@ -24,7 +24,7 @@ VIEWS = ("picture", "axis", "whole")
 # The text axis is (1, 1, 1). It stands upright beside a picture, whose ring is the base of a cone then; along it one
 # looks down at the ring, with the rows of the picture downwards.
 CAMERAS = {
-    "picture": {"eye": {"x": 1.7, "y": -0.76, "z": 0.49}, "up": {"x": 1, "y": 1, "z": 1}},
+    "picture": {"eye": {"x": 1.8, "y": -0.8, "z": 0.52}, "up": {"x": 1, "y": 1, "z": 1}},
     "axis": {
         "eye": {"x": 1, "y": 1, "z": 1},
         "up": {"x": 0, "y": -1, "z": 0},

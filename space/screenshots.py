@@ -42,11 +42,11 @@ def take_all(browser, url: str, directory: Path) -> None:
 
 def take_figures(browser, url: str) -> None:
     """The two pictures of the READMEs, and the one that links to the Space are shown with."""
-    page = open_page(browser, url, width=1280, height=672)
-    pick_example(page, 0)
-    run_tab(page, "see")
-    take(page, HERE / "screenshots" / "see.png")
-    page.evaluate("scrollTo(0, 210)")
+    page = open_page(browser, url, width=1280, height=1560)
+    ask(page)
+    take(page, HERE / "screenshots" / "see.png", full=False)
+    page.set_viewport_size({"width": 1280, "height": 672})
+    page.evaluate("scrollTo(0, 260)")
     take(page, HERE / "thumbnail.png", full=False)
     page.context.close()
     page = open_page(browser, url, width=1280, height=900, scheme="dark")

@@ -181,6 +181,16 @@ def test_every_control_has_a_name(space, visit):
         assert nameless == []
 
 
+def test_plots_are_figures_with_names(space, visit):
+    page = visit(space)
+    run_tab(page, "attention")
+    for name in ("M-RoPE answers:", "AGE strategy_4 answers:"):
+        expect(page.get_by_role("figure", name=name)).to_be_visible()
+    open_tab(page, "see")
+    for name in ("M-RoPE Per-Token Distance: 0.7404", "Per-Token Distance: 0.0000", "What attention sees of it"):
+        expect(page.get_by_role("figure", name=name)).to_be_visible()
+
+
 def test_nothing_comes_from_elsewhere_and_nothing_fails_in_the_browser(space, browser):
     context = browser.new_context()
     context.set_default_timeout(PATIENCE)

@@ -376,8 +376,10 @@ def _rgb(colour):
     return [float(part) for part in parts]
 
 
-def test_the_picture_fills_its_view(space, visit):
+def test_the_picture_fills_its_view_in_a_long_conversation_too(space, visit):
     page = visit(space)
+    for question in ("Where is the red circle?", "How many shapes are there?", "What shape is black?"):
+        ask(page, question)
     for name in ("mrope_plot", "circle_plot"):
         _, text, picture = plot_of(page, name)
         assert all(np.ptp(picture[axis]) > 0.3 * np.ptp(text[axis] + picture[axis]) for axis in "yz"), name
