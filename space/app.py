@@ -16,7 +16,7 @@ import handlers
 import limits
 from examples import EXAMPLES, FOLDER
 from page import Words, draw
-from style import CSS, NOW, PASTE, READ_PAGE, SCRIPT, SET_LANGUAGE, SHOW_ANSWER, THEME, UPLOADED
+from style import CSS, LEAVE, NOW, PASTE, READ_PAGE, SCRIPT, SET_LANGUAGE, SHOW_ANSWER, THEME, UPLOADED
 
 # Everything that runs the model waits in one line.
 MODEL_LINE = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -102,7 +102,8 @@ def _stop(ui, running):
 def _take_pictures(ui):
     ui.paste.click(handlers.tell_pasted, [ui.dark, ui.lang], None, js=PASTE, **PRIVATE)
     told = [ui.pictures, ui.lang, ui.told]
-    ui.pictures.upload(handlers.check_pictures, told, ui.pictures, **AS_TOLD | {"js": UPLOADED}, **PRIVATE)
+    checked = ui.pictures.upload(handlers.check_pictures, told, ui.leaving, **AS_TOLD | {"js": UPLOADED}, **PRIVATE)
+    checked.then(None, [ui.pictures, ui.leaving], ui.pictures, js=LEAVE, **PRIVATE)
     for button, example in zip(ui.chosen, EXAMPLES):
         pick = functools.partial(handlers.choose_example, example)
         button.click(pick, None, [ui.pictures, ui.question], **PRIVATE)

@@ -123,13 +123,13 @@ def messages_of(turns, lang, growing=None):
 
 
 def check_pictures(gallery, lang, told, request: gr.Request):
-    """After an upload: files that cannot be taken are named and leave the gallery.
+    """After an upload: files that cannot be taken are named; which files are to leave the gallery.
 
-    A file that came while this one was checked has a check of its own, of all files, which alone speaks for them.
+    A file that came while these were checked has a check of its own, of all files, which alone speaks for them.
     """
-    session, paths, shown = request.session_hash, paths_of(gallery), _shown(gallery)
+    session, paths = request.session_hash, paths_of(gallery)
     uploads.hold(session, paths, told)
-    good, errors = [], []
+    good, errors = [], {}
     for path in paths:
         try:
             if len(good) == limits.MAX_FILES:
@@ -137,15 +137,12 @@ def check_pictures(gallery, lang, told, request: gr.Request):
             limits.open_one(path)
             good.append(path)
         except Exception as error:
-            errors.append(error)
-            if isinstance(error, BadInput) and error.key == "too_many_files":
-                break
-    if not uploads.holds(session, paths):
-        return gr.skip()
-    for error in errors:
-        warn(error, lang)
-    good = good or [path for path in shown if path not in paths]
-    return gr.skip() if good == shown else (good or None)
+            errors[path] = error
+    if uploads.holds(session, paths):
+        for words in dict.fromkeys(sentence(error, lang) for error in errors.values()):
+            gr.Warning(words, duration=None)
+    examples = [path for path in _shown(gallery) if path not in paths]
+    return [*errors, *(examples if good else [])]
 
 
 def tell_pasted(is_done, lang):

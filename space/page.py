@@ -104,7 +104,7 @@ def _keep(ui):
     """What a page knows and does not show."""
     ui.turns, ui.attended, ui.compared = gr.State([]), gr.State(None), gr.State(None)
     ui.dark, ui.lost = gr.Checkbox(visible=False), gr.Checkbox(visible=False)
-    ui.told = gr.Number(0, visible=False)
+    ui.told, ui.leaving = gr.Number(0, visible=False), gr.JSON([], visible=False)
 
 
 def _draw_top(words, ui):

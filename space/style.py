@@ -159,6 +159,11 @@ NOW = "(...inputs) => [...inputs.slice(0, -1), Date.now()]"  # the last input is
 # A page that is loaded again, as after a restart of the server, knows whether there was something to lose.
 UPLOADED = "(...inputs) => { begin(); return [...inputs.slice(0, -1), Date.now()]; }"
 PASTE = "async (_, lang) => [await window.pastePicture(), lang]"
+# Files leave whatever the gallery shows by now: more of them may have come.
+LEAVE = """(shown, leaving) => {
+    const left = (shown ?? []).filter(file => !leaving.includes((file.image ?? file.video).path));
+    return [left.length == shown?.length ? { __type__: "update" } : left.length ? left : null];
+}"""
 # On a narrow screen the answer may be below what the visitor sees; the question stays in sight.
 SHOW_ANSWER = """(...inputs) => {
     begin();

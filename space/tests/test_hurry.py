@@ -44,8 +44,9 @@ def test_a_second_file_may_come_while_the_first_is_checked(space, visit, pushed,
             before = page.locator("#pictures .thumbnail-item").count()
             page.locator("#pictures input[type=file]").set_input_files(path)
             expect(page.locator("#pictures .thumbnail-item")).to_have_count(before + 1)
-    expect(page.locator(".toast-message-item")).to_contain_text(["text.png cannot be read as a picture"])
+    expect(page.locator(".toast-message-item").first).to_contain_text("text.png cannot be read as a picture")
     expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
+    expect(page.locator("#pictures .thumbnail-item img[src*='shapes_3.png']")).to_have_count(1)
     assert ask(page, "What colour is the triangle?") == "green"
 
 
