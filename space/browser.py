@@ -24,16 +24,14 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
-TABS = ("ask", "compare", "see")
+TABS = ("see", "attention", "compare")
 PATIENCE = 60_000  # milliseconds: for a slow machine, not for the app
 
 
 @contextlib.contextmanager
-def serve(app: Path = HERE / "app.py", log: Path | None = None, **environment: str):
-    """Run the app on a free port and yield its address; the process ends with the context."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def serve(app: Path = HERE / "app.py", log: Path | None = None, port: int | None = None, **environment: str):
+    """Run the app, on a free port unless one is given, and yield its address; the process ends with the context."""
+    port = port or _free_port()
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1", **environment}
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(open(log, "wb")) if log else subprocess.DEVNULL
@@ -47,6 +45,12 @@ def serve(app: Path = HERE / "app.py", log: Path | None = None, **environment: s
         finally:
             process.terminate()
             process.wait(300)
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _wait_for(url, process):
@@ -67,19 +71,29 @@ def launch(playwright, chromium: str = CHROMIUM) -> Browser:
 
 
 def open_page(
-    browser: Browser, url: str, width: int = 1280, height: int = 900, scheme: str = "light", lang: str = "en"
+    browser: Browser,
+    url: str,
+    width: int = 1280,
+    height: int = 900,
+    scheme: str = "light",
+    lang: str = "en",
+    has_touch: bool = False,
 ) -> Page:
     """A fresh visitor's page, ready to be used."""
     context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, locale={"en": "en-GB", "zh": "zh-CN"}[lang]
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+        locale={"en": "en-GB", "zh": "zh-CN"}[lang],
+        has_touch=has_touch,
     )
     context.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     page = context.new_page()
     page.goto(url)
     # The page has been read, and the empty plots and the language are in place.
-    tab = {"en": "Ask", "zh": "提问"}[lang]
+    tab = {"en": "The cone", "zh": "圆锥"}[lang]
     expect(page.locator("#tabs button[role=tab]").first).to_have_text(tab)
+    plot_of(page, "circle_plot")
     wait_until_quiet(page)
     return page
 
@@ -130,24 +144,25 @@ def last_answer(page: Page) -> str:
 def run_tab(page: Page, tab: str) -> None:
     """Do what a tab is for, with what is in the input."""
     open_tab(page, tab)
-    if tab == "ask":
-        ask(page)
-    elif tab == "compare":
-        page.locator("#compare").click()
-        expect(page.locator("#cards .card footer .ptd")).to_have_count(5)
-        expect(page.locator("#cards .pending")).to_have_count(0)
-    else:
+    if tab == "see":
         for plot in ("mrope_plot", "circle_plot"):
             expect(page.locator(f"#{plot} .js-plotly-plot canvas").first).to_be_visible()
+    elif tab == "attention":
         page.locator("#attend").click()
         expect(page.locator("#right_words strong")).to_be_visible()
         expect(page.locator("#right_map .js-plotly-plot .heatmaplayer image")).to_be_visible()
+        expect(page.locator("#right_all button").first).to_be_visible()
+    else:
+        page.locator("#compare").click()
+        expect(page.locator("#cards .card footer .ptd")).to_have_count(5)
+        expect(page.locator("#cards .pending")).to_have_count(0)
 
 
 def plot_of(page: Page, name: str) -> list:
-    """The traces that a plot shows now: their names and x, y, z values."""
+    """The traces that a plot shows, as soon as it does: their names and x, y, z values."""
+    page.wait_for_function(f"() => document.querySelector('#{name} .js-plotly-plot')?._fullData?.length")
     return page.evaluate(
         """name => document.querySelector(`#${name} .js-plotly-plot`)._fullData.map(
-            trace => ({name: trace.name, x: [...trace.x], y: [...trace.y], z: [...trace.z]}))""",
+            trace => ({name: trace.name, x: [...trace.x], y: [...trace.y], z: [...(trace.z ?? [])]}))""",
         name,
     )

@@ -26,6 +26,6 @@ EXAMPLES = (
     Example(("shapes_1.png",), "Where is the red circle?"),
     Example(("shapes_2.png",), "How many shapes are there?"),
     Example(("shapes_3.png",), "What colour is the triangle?"),
-    Example(("shapes_4.png", "shapes_5.png"), "What is at the top left?"),
-    Example(("moving.mp4",), "What shape is blue?"),
+    Example(("shapes_4.png", "shapes_5.png"), "What is at the top left in the first picture?"),
+    Example(("moving.mp4",), "Which way does the blue square move?"),
 )

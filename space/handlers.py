@@ -5,14 +5,19 @@ import functools
 import html
 import inspect
 import logging
+import re
+from pathlib import Path
 
 import gradio as gr
+import numpy as np
 
 import limits
 import model
 import plots
+import positions
 import tasks
 import uploads
+from examples import FOLDER
 from limits import BadInput
 from texts import SCHEDULE_WORDS, explain, name_geometry, say
 
@@ -29,7 +34,7 @@ def sentence(error: Exception, lang: str) -> str:
 
 def warn(error: Exception, lang: str):
     """Show the sentence on the page, until it is closed: gradio's timer of one note also takes away the next ones."""
-    gr.Warning(sentence(error, lang), duration=None, title=say("notice", lang))
+    gr.Warning(sentence(error, lang), duration=None)
 
 
 def polite(function):
@@ -58,9 +63,14 @@ def polite(function):
     return stream if inspect.isgeneratorfunction(function) else single
 
 
-def paths_of(gallery) -> list[str]:
-    """The files of a gallery's value."""
+def _shown(gallery):
     return [entry[0] if isinstance(entry, (tuple, list)) else entry for entry in gallery or []]
+
+
+def paths_of(gallery) -> list[str]:
+    """The files of a gallery's value; a visitor's picture takes the place of an example's."""
+    shown = _shown(gallery)
+    return [path for path in shown if FOLDER not in Path(path).parents] or shown
 
 
 def sliders_of(auto, radius, alpha, dff_rate):
@@ -81,29 +91,45 @@ def last_asked(gallery, turns, question):
     return asked[:-1], asked[-1][0]
 
 
+def as_text(question):
+    """What a visitor wrote, for the chat, which takes Markdown and HTML: every sign of theirs stands for itself."""
+    lines = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", question).splitlines()
+    return "\n".join(re.sub(r"^\s+", lambda blanks: "\u00a0" * len(blanks[0]), line) for line in lines)
+
+
+def hint(question, answer, lang):
+    """What the tiny model knows, where its letters and its own answer say that it was not taught such a question."""
+    is_known = question.isascii() and answer != "I know coloured shapes only."
+    return "" if is_known or not model.IS_TINY else say("tiny_knows", lang)
+
+
 def messages_of(turns, lang, growing=None):
     """The chat: every answer with the geometry that gave it, and below them a question whose answer still grows."""
     messages = []
     for turn in turns:
-        note = f"\n\n<small>{html.escape(name_geometry(turn['geometry'], lang))}</small>"
+        said = [
+            turn["answer"] or say("no_answer", lang),
+            hint(turn["question"], turn["answer"], lang),
+            f"<small>{html.escape(name_geometry(turn['geometry'], lang))}</small>",
+        ]
         messages += [
-            {"role": "user", "content": turn["question"]},
-            {"role": "assistant", "content": (turn["answer"] or say("no_answer", lang)) + note},
+            {"role": "user", "content": as_text(turn["question"])},
+            {"role": "assistant", "content": "\n\n".join(filter(None, said))},
         ]
     if growing:
-        messages += [{"role": "user", "content": growing["question"]}]
+        messages += [{"role": "user", "content": as_text(growing["question"])}]
         messages += [{"role": "assistant", "content": growing["answer"]}] if growing["answer"] else []
     return messages
 
 
 def check_pictures(gallery, lang, told, request: gr.Request):
-    """After an upload: files that cannot be taken are named and leave the gallery.
+    """After an upload: files that cannot be taken are named; which files are to leave the gallery.
 
-    A file that came while this one was checked has a check of its own, of all files, which alone speaks for them.
+    A file that came while these were checked has a check of its own, of all files, which alone speaks for them.
     """
     session, paths = request.session_hash, paths_of(gallery)
     uploads.hold(session, paths, told)
-    good, errors = [], []
+    good, errors = [], {}
     for path in paths:
         try:
             if len(good) == limits.MAX_FILES:
@@ -111,14 +137,12 @@ def check_pictures(gallery, lang, told, request: gr.Request):
             limits.open_one(path)
             good.append(path)
         except Exception as error:
-            errors.append(error)
-            if isinstance(error, BadInput) and error.key == "too_many_files":
-                break
-    if not uploads.holds(session, paths):
-        return gr.skip()
-    for error in errors:
-        warn(error, lang)
-    return gr.skip() if good == paths else (good or None)
+            errors[path] = error
+    if uploads.holds(session, paths):
+        for words in dict.fromkeys(sentence(error, lang) for error in errors.values()):
+            gr.Warning(words, duration=None)
+    examples = [path for path in _shown(gallery) if path not in paths]
+    return [*errors, *(examples if good else [])]
 
 
 def tell_pasted(is_done, lang):
@@ -194,39 +218,58 @@ def compare_again(compared, *arguments):
         yield gr.skip(), gr.skip()
 
 
+def stop_comparison(compared, lang):
+    """What has not been answered will not be."""
+    if not compared:
+        return gr.skip(), gr.skip()
+    entries, question = compared
+    compared = [{"stopped": True} | entry for entry in entries], question
+    return show_comparison(compared, lang), compared
+
+
 def show_comparison(compared: tuple[list[dict], str] | None, lang: str) -> str:
     """The comparison as HTML; everything that a visitor or the model wrote is escaped."""
     if not compared:
         return f'<p class="empty">{say("compare_empty", lang)}</p>'
     entries, question = compared
-    parts = [f'<p class="asked">{html.escape(question)}</p><div class="cards">']
-    for entry in entries:
-        badge = f'<span class="badge">{say("trained", lang)}</span>' if entry["trained"] else ""
-        layers = "".join(f'<i class="{layer}"></i>' for layer in entry["layers"])
-        cost = say("waiting", lang)
-        answer = '<span class="pending">...</span>'
-        if "answer" in entry:
-            cost = say("cost", lang).format(milliseconds=round(1000 * entry["seconds"]), tokens=entry["tokens"])
-            answer = html.escape(entry["answer"]) or say("no_answer", lang)
-        ptd = "" if entry["ptd"] is None else f'<span class="ptd">PTD {show_distance(entry["ptd"])}</span>'
-        parts.append(
-            f'<article class="card" data-geometry="{entry["geometry"]}"><header>'
-            f"<h4>{html.escape(name_geometry(entry['geometry'], lang))}</h4>{badge}</header>"
-            f'<div class="layers" aria-hidden="true">{layers}</div>'
-            f'<p class="schedule">{SCHEDULE_WORDS[entry["geometry"]][lang == "zh"]}</p>'
-            f'<p class="answer">{answer}</p><footer><span>{cost}</span>{ptd}</footer></article>'
-        )
-    return "".join(parts) + "</div>"
+    cards = "".join(_show_card(entry, lang) for entry in entries)
+    own = next(entry for entry in entries if entry["trained"])
+    known = hint(question, own.get("answer"), lang)
+    return f'<p class="asked">{html.escape(question)}</p><div class="cards">{cards}</div><p class="hint">{known}</p>'
+
+
+def _show_card(entry, lang):
+    badge = f'<span class="badge">{say("trained", lang)}</span>' if entry["trained"] else ""
+    layers = "".join(f'<i class="{layer}"></i>' for layer in entry["layers"])
+    answer, cost = _show_answer(entry, lang)
+    ptd = "" if entry["ptd"] is None else f'<span class="ptd">PTD {show_distance(entry["ptd"])}</span>'
+    return (
+        f'<article class="card" data-geometry="{entry["geometry"]}"><header>'
+        f"<h3>{html.escape(name_geometry(entry['geometry'], lang))}</h3>{badge}</header>"
+        f'<div class="layers" aria-hidden="true">{layers}</div>'
+        f'<p class="schedule">{SCHEDULE_WORDS[entry["geometry"]][lang == "zh"]}</p>'
+        f'<p class="answer">{answer}</p><footer><span>{cost}</span>{ptd}</footer></article>'
+    )
+
+
+def _show_answer(entry, lang):
+    """The answer of a card and what it cost, or why there is none."""
+    if "answer" in entry:
+        cost = say("cost", lang).format(milliseconds=round(1000 * entry["seconds"]), tokens=entry["tokens"])
+        return html.escape(entry["answer"]) or say("no_answer", lang), cost
+    if "stopped" in entry:
+        return "", say("stopped", lang)
+    return '<span class="pending">...</span>', say("waiting", lang)
 
 
 def show_distance(value: float) -> str:
     return f"{abs(value):.4f}"
 
 
-def see(gallery, question, turns, auto, radius, alpha, dff_rate, dark, lang):
-    """Both plots of the positions, and the words with the distances under them, or what keeps us from drawing."""
+def see(gallery, question, turns, auto, radius, alpha, dff_rate, view, dark, lang):
+    """The plots of positions and of logits, and the words with the distances, or what keeps us from drawing."""
     earlier, question = last_asked(gallery, turns, question)
-    names, layout, places = ("mrope", "circle"), None, {}
+    names, layout, places, logits, word = ("mrope", "circle"), None, {}, {}, 0
     words = [say("ptd_none", lang)] * 2
     try:
         if gallery or earlier or (question or "").strip():
@@ -234,9 +277,12 @@ def see(gallery, question, turns, auto, radius, alpha, dff_rate, dark, lang):
             layout, places, distances = tasks.see(paths_of(gallery), earlier, question, sliders)
             if distances:
                 words = [say("ptd", lang).format(value=show_distance(distances[name])) for name in names]
+                word = plots.tip(layout, places["circle"], "picture")
+                logits = {name: positions.logits(layout, places[name], word) for name in names}
     except Exception as error:
         words = [sentence(error, lang)] * 2
-    return *(plots.draw_positions(layout, places.get(name), lang, dark) for name in names), *words
+    drawn = [plots.draw_positions(layout, places.get(name), lang, dark, view) for name in names]
+    return *drawn, plots.draw_logits(layout, logits, word, lang, dark), *words
 
 
 @polite
@@ -247,7 +293,7 @@ def attend(gallery, question, turns, left, right, auto, radius, alpha, dff_rate,
     frames, results = tasks.attend(paths_of(gallery), earlier, question, [left, right], sliders, max_new_tokens)
     for _, image in frames:
         image.thumbnail((512, 512))  # it is kept as long as the page is open
-    kept = {"frames": frames, "results": results, "geometries": [left, right]}
+    kept = {"question": question, "frames": frames, "results": results, "geometries": [left, right]}
     return kept, picture_choices(kept, lang)
 
 
@@ -257,27 +303,70 @@ def picture_choices(kept, lang):
     return gr.update(choices=choices, value=0 if choices else None, visible=len(choices) > 1)
 
 
-def draw_attention(kept, number, layer, head, dark, lang):
+def _frame(kept, number):
+    return min(int(number or 0), len(kept["frames"]) - 1)
+
+
+def draw_attention(kept, number, layer, head, opacity, dark, lang):
     """Both heat maps with their captions."""
     if not kept:
         empty = plots.draw_attention(None, None, 0, lang, dark)
         return empty, empty, "", ""
-    number = min(int(number or 0), len(kept["frames"]) - 1)
+    number = _frame(kept, number)
     _, image = kept["frames"][number]
     maps = [
         tasks.split_maps(kept["frames"], tasks.choose(weights, layer, head))[number] for _, weights in kept["results"]
     ]
     largest = max(float(weights.max()) for weights in maps)
-    figures = [plots.draw_attention(image, weights, largest, lang, dark) for weights in maps]
+    figures = [plots.draw_attention(image, weights, largest, lang, dark, opacity) for weights in maps]
     captions = [
         say("attention_caption", lang).format(
             geometry=name_geometry(geometry, lang),
             answer=html.escape(answer) or say("no_answer", lang),
             share=f"{100 * float(weights.sum()):.1f}",
+            hint=hint(kept["question"], answer, lang),
         )
         for geometry, (answer, _), weights in zip(kept["geometries"], kept["results"], maps)
     ]
     return *figures, *captions
+
+
+def draw_all(kept, number, lang):
+    """For both geometries, the maps of every layer and head as HTML, all in one scale."""
+    if not kept:
+        return "", ""
+    number = _frame(kept, number)
+    both = [
+        [[tasks.split_maps(kept["frames"], head)[number] for head in layer] for layer in weights]
+        for _, weights in kept["results"]
+    ]
+    largest = float(np.max(both))
+    return [_show_maps(layers, largest, lang) for layers in both]
+
+
+def _show_maps(layers, largest, lang):
+    parts = [f'<div class="maps" style="grid-template-columns: auto repeat({len(layers[0])}, 1fr)"><span></span>']
+    parts += [f"<span>{say('head', lang)} {head}</span>" for head in range(len(layers[0]))]
+    for layer, heads in enumerate(layers):
+        parts.append(f"<span>{say('layer', lang)} {layer}</span>")
+        for head, weights in enumerate(heads):
+            name = say("open_map", lang).format(layer=layer, head=head, share=f"{100 * float(weights.sum()):.1f}")
+            parts.append(
+                f'<button data-layer="{layer}" data-head="{head}" aria-label="{name}" title="{name}">'
+                f'<img alt="" src="{plots.small_map(weights, largest)}"></button>'
+            )
+    return "".join(parts) + "</div>"
+
+
+def open_one(event: gr.EventData):
+    """The layer and the head whose map was clicked."""
+    return event.layer, event.head
+
+
+def tell_lost(is_lost, lang):
+    """After the page was loaded anew, as after a restart of the server."""
+    if is_lost:
+        warn(BadInput("lost"), lang)
 
 
 def reset():

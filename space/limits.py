@@ -26,7 +26,7 @@ MAX_VIDEO_SIDE = 448
 MAX_FRAMES = 16
 MAX_QUEUE = int(os.environ.get("MAX_QUEUE", 64))  # requests that wait; the next one is told that the queue is full
 
-STILL_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+STILL_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 
 # Nothing is decoded before its size is checked, so PIL's own guard would only add a warning.

@@ -7,7 +7,9 @@ import gradio as gr
 import handlers
 import limits
 import model
+import plots
 from examples import EXAMPLES
+from style import OPEN_ONE
 from texts import LANGUAGES, name_geometry, say
 
 
@@ -44,11 +46,32 @@ def _numbered(mean, count):
 
 def _intro(lang):
     line = say("model_line", lang).format(model=model.NAME, trained=name_geometry(model.OWN_SCHEDULE, lang))
-    return say("intro", lang) + "\n\n" + line + (" " + say("tiny_line", lang) if model.IS_TINY else "")
+    tiny = " " + say("tiny_line", lang).format(knows=say("tiny_knows", lang)) if model.IS_TINY else ""
+    return say("intro", lang) + "\n\n" + line + tiny
+
+
+def _view_choices(lang):
+    return [(say(f"view_{name}", lang), name) for name in plots.VIEWS]
 
 
 def _auto_radius(lang):
     return say("auto_radius", lang).format(radius=model.OWN_RADIUS)
+
+
+def _text(words, key, kind="words", elem_id=None):
+    return words.add(gr.Markdown, {"value": key}, elem_classes=kind, elem_id=elem_id)
+
+
+def _head(words, key, elem_id=None):
+    return words.add(gr.Markdown, {"value": lambda lang: "## " + say(key, lang)}, elem_id=elem_id)
+
+
+def _button(words, name, **properties):
+    return words.add(gr.Button, {"value": name}, elem_id=name, **properties)
+
+
+def _plot(words, name, label=None):
+    return words.add(gr.Plot, {"label": label or name}, elem_id=name, show_label=False)
 
 
 def _slider(words, name, low, high, value, step):
@@ -63,13 +86,31 @@ def _dropdown(words, label, choices, value, elem_id):
 
 def draw(words: Words) -> SimpleNamespace:
     """Make every component, inside the `gr.Blocks` that is being built, and return them by name."""
-    ui, add = SimpleNamespace(), words.add
-    own_geometry, own_auto, own_radius, own_alpha, own_dff_rate = handlers.reset()
+    ui = SimpleNamespace()
+    _keep(ui)
+    _draw_top(words, ui)
+    with gr.Row(elem_id="main"):
+        with gr.Column(scale=2, min_width=320):
+            _draw_input(words, ui)
+            _draw_chat(words, ui)
+        with gr.Column(scale=3, min_width=320):
+            _draw_tabs(words, ui)
+            _draw_sliders(words, ui)
+            _draw_settings(words, ui)
+    return ui
+
+
+def _keep(ui):
+    """What a page knows and does not show."""
     ui.turns, ui.attended, ui.compared = gr.State([]), gr.State(None), gr.State(None)
-    ui.dark, ui.told = gr.Checkbox(visible=False), gr.Number(0, visible=False)
+    ui.dark, ui.lost = gr.Checkbox(visible=False), gr.Checkbox(visible=False)
+    ui.told, ui.leaving = gr.Number(0, visible=False), gr.JSON([], visible=False)
+
+
+def _draw_top(words, ui):
     with gr.Row(elem_id="top"):
         gr.Markdown("# Circle-RoPE", elem_id="title")
-        ui.lang = add(
+        ui.lang = words.add(
             gr.Radio,
             {"label": "language"},
             choices=[(name, code) for code, name in LANGUAGES.items()],
@@ -77,99 +118,115 @@ def draw(words: Words) -> SimpleNamespace:
             elem_id="language",
             container=False,
         )
-    add(gr.Markdown, {"value": _intro}, elem_id="intro")
-    with gr.Row(elem_id="main"):
-        with gr.Column(scale=2, min_width=320):
-            ui.pictures = add(
-                gr.Gallery,
-                {"label": "pictures"},
-                elem_id="pictures",
-                interactive=True,
-                sources=["upload"],
-                height=276,
-                fit_columns=False,
-                object_fit="contain",
-                buttons=["fullscreen"],
-            )
-            ui.paste = add(gr.Button, {"value": "paste"}, size="sm", elem_id="paste")
-            ui.question = add(
-                gr.Textbox,
-                {"label": "question", "placeholder": "question_placeholder"},
-                elem_id="question",
-                max_lines=4,
-            )
-            with gr.Row():
-                ui.ask = add(gr.Button, {"value": "ask"}, elem_id="ask", variant="primary", min_width=70)
-                ui.stop = add(gr.Button, {"value": "stop"}, elem_id="stop", min_width=70)
-                ui.clear = add(gr.Button, {"value": "clear"}, elem_id="clear", min_width=70)
-            add(gr.Markdown, {"value": "examples"}, elem_classes="head")
-            with gr.Row(elem_id="examples"):
-                ui.chosen = [
-                    gr.Button(example.question, icon=example.shown, size="sm", min_width=150) for example in EXAMPLES
-                ]
-            with add(gr.Accordion, {"label": "geometry_head"}, elem_id="geometry"):
-                ui.geometry = _dropdown(words, "geometry", _geometry_choices, own_geometry, "schedule")
-                ui.auto = add(gr.Checkbox, {"label": _auto_radius}, value=own_auto, visible=own_auto)
-                top = max(30, own_radius)
-                ui.radius = _slider(words, "radius", 0, top, own_radius, 0.5)
-                ui.alpha = _slider(words, "alpha", 0, 1, own_alpha, 0.05)
-                ui.dff_rate = _slider(words, "dff_rate", 0, 1, own_dff_rate, 0.05)
-                ui.reset = add(gr.Button, {"value": "reset"}, size="sm", elem_id="reset")
-            with add(gr.Accordion, {"label": "settings"}, open=False, elem_id="settings"):
-                ui.max_new_tokens = _slider(words, "max_new_tokens", 1, limits.MAX_NEW_TOKENS, 128, 1)
-                ui.temperature = _slider(words, "temperature", 0, limits.MAX_TEMPERATURE, 0, 0.1)
-        with gr.Column(scale=3, min_width=320), gr.Tabs(elem_id="tabs"):
-            with add(gr.Tab, {"label": "ask_tab"}, id="ask"):
-                ui.chat = add(
-                    gr.Chatbot,
-                    {"label": "chat", "placeholder": "chat_empty"},
-                    elem_id="chat",
-                    height=480,
-                    buttons=["copy"],
-                    feedback_options=None,
-                )
-                add(gr.Markdown, {"value": "chat_words"}, elem_classes="words")
-            with add(gr.Tab, {"label": "compare_tab"}, id="compare"):
-                add(gr.Markdown, {"value": "compare_words"}, elem_classes="words")
-                ui.compare = add(gr.Button, {"value": "compare"}, variant="primary", elem_id="compare")
-                ui.cards = gr.HTML(handlers.show_comparison(None, words.lang), elem_id="cards", min_height=120)
-            with add(gr.Tab, {"label": "see_tab"}, id="see") as ui.see_tab:
-                add(gr.Markdown, {"value": lambda lang: "### " + say("positions_head", lang)})
-                add(gr.Markdown, {"value": "positions_words"}, elem_classes="words")
-                with gr.Row():
-                    with gr.Column(min_width=300):
-                        add(gr.Markdown, {"value": "mrope_plot"}, elem_classes="head")
-                        ui.mrope_plot = add(gr.Plot, {"label": "mrope_plot"}, elem_id="mrope_plot", show_label=False)
-                        ui.mrope_ptd = gr.Markdown(elem_id="mrope_ptd")
-                    with gr.Column(min_width=300):
-                        add(gr.Markdown, {"value": "circle_plot"}, elem_classes="head")
-                        ui.circle_plot = add(
-                            gr.Plot, {"label": "circle_plot"}, elem_id="circle_plot", show_label=False
-                        )
-                        ui.circle_ptd = gr.Markdown(elem_id="circle_ptd")
-                add(gr.Markdown, {"value": "ptd_words"}, elem_classes="words")
-                add(gr.Markdown, {"value": lambda lang: "### " + say("attention_head", lang)})
-                add(gr.Markdown, {"value": "attention_words"}, elem_classes="words")
-                with gr.Row():
-                    ui.left = _dropdown(words, "left", _geometry_choices, "mrope", "left")
-                    ui.right = _dropdown(words, "right", _geometry_choices, own_geometry, "right")
-                ui.attend = add(gr.Button, {"value": "attend"}, variant="primary", elem_id="attend")
-                with gr.Row():
-                    ui.layer = _dropdown(words, "layer", _numbered("all_layers", model.LAYERS), -1, "layer")
-                    ui.head = _dropdown(words, "head", _numbered("all_heads", model.HEADS), -1, "head")
-                    ui.shown = add(
-                        gr.Dropdown,
-                        {"label": "picture"},
-                        choices=[],
-                        visible=False,
-                        min_width=220,
-                        elem_id="shown",
-                    )
-                with gr.Row():
-                    with gr.Column(min_width=300):
-                        ui.left_map = add(gr.Plot, {"label": "left"}, elem_id="left_map", show_label=False)
-                        ui.left_words = gr.Markdown(elem_id="left_words")
-                    with gr.Column(min_width=300):
-                        ui.right_map = add(gr.Plot, {"label": "right"}, elem_id="right_map", show_label=False)
-                        ui.right_words = gr.Markdown(elem_id="right_words")
-    return ui
+    words.add(gr.Markdown, {"value": _intro}, elem_id="intro")
+
+
+def _draw_input(words, ui):
+    ui.pictures = words.add(
+        gr.Gallery,
+        {"label": "pictures"},
+        value=EXAMPLES[0].files,
+        elem_id="pictures",
+        interactive=True,
+        sources=["upload"],
+        height=236,
+        fit_columns=False,
+        object_fit="contain",
+        buttons=["fullscreen"],
+    )
+    with gr.Row(elem_id="examples"):
+        ui.chosen = [gr.Button(example.question, icon=example.shown, size="sm", min_width=60) for example in EXAMPLES]
+    words_of_box = {"label": "question", "placeholder": "question_placeholder"}
+    ui.question = words.add(gr.Textbox, words_of_box, value=EXAMPLES[0].question, elem_id="question", max_lines=4)
+
+
+def _draw_chat(words, ui):
+    with gr.Row(elem_id="buttons"):
+        ui.ask = _button(words, "ask", variant="primary", min_width=70)
+        ui.stop = _button(words, "stop", min_width=70)
+        ui.clear = _button(words, "clear", min_width=70)
+        ui.paste = _button(words, "paste", min_width=70)
+    ui.chat = words.add(
+        gr.Chatbot,
+        {"label": "chat", "placeholder": "chat_empty"},
+        elem_id="chat",
+        height=300,
+        buttons=["copy"],
+        feedback_options=None,
+        latex_delimiters=[],
+    )
+    _text(words, "chat_words")
+
+
+def _draw_tabs(words, ui):
+    with gr.Tabs(elem_id="tabs"):
+        with words.add(gr.Tab, {"label": "see_tab"}, id="see") as ui.see_tab:
+            _draw_positions(words, ui)
+        with words.add(gr.Tab, {"label": "attention_tab"}, id="attention"):
+            _draw_attention(words, ui)
+        with words.add(gr.Tab, {"label": "compare_tab"}, id="compare"):
+            _head(words, "compare_head")
+            _text(words, "compare_words")
+            ui.compare = _button(words, "compare", variant="primary")
+            ui.cards = gr.HTML(handlers.show_comparison(None, words.lang), elem_id="cards", min_height=120)
+
+
+def _draw_positions(words, ui):
+    _head(words, "positions_head")
+    views = {"label": "view", "choices": _view_choices}
+    ui.view = words.add(gr.Radio, views, value="picture", elem_id="view", container=False)
+    with gr.Row():
+        for name in ("mrope", "circle"):
+            with gr.Column(min_width=300):
+                _text(words, f"{name}_plot", "head", f"{name}_head")
+                setattr(ui, f"{name}_plot", _plot(words, f"{name}_plot"))
+                setattr(ui, f"{name}_ptd", gr.Markdown(elem_id=f"{name}_ptd"))
+    _text(words, "positions_words")
+    _text(words, "ptd_words")
+    _head(words, "logits_head", "logits_head")
+    ui.logits_plot = _plot(words, "logits_plot")
+    _text(words, "logits_words")
+
+
+def _draw_attention(words, ui):
+    _head(words, "attention_head")
+    _text(words, "attention_words")
+    with gr.Row():
+        ui.left = _dropdown(words, "left", _geometry_choices, "mrope", "left")
+        ui.right = _dropdown(words, "right", _geometry_choices, model.OWN_SCHEDULE, "right")
+    ui.attend = _button(words, "attend", variant="primary")
+    with gr.Row():
+        for name in ("left", "right"):
+            with gr.Column(min_width=300):
+                setattr(ui, f"{name}_map", _plot(words, f"{name}_map", name))
+                setattr(ui, f"{name}_words", gr.Markdown(elem_id=f"{name}_words"))
+                setattr(ui, f"{name}_all", gr.HTML(elem_id=f"{name}_all", js_on_load=OPEN_ONE))
+    _draw_choices(words, ui)
+
+
+def _draw_choices(words, ui):
+    """What the maps of attention show."""
+    with gr.Row():
+        ui.layer = _dropdown(words, "layer", _numbered("all_layers", model.LAYERS), -1, "layer")
+        ui.head = _dropdown(words, "head", _numbered("all_heads", model.HEADS), -1, "head")
+        shown = {"choices": [], "visible": False, "min_width": 220}
+        ui.shown = words.add(gr.Dropdown, {"label": "picture"}, elem_id="shown", **shown)
+    ui.opacity = _slider(words, "opacity", 0, 1, plots.OPACITY, 0.05)
+
+
+def _draw_sliders(words, ui):
+    geometry, is_auto, radius, alpha, dff_rate = handlers.reset()
+    with words.add(gr.Accordion, {"label": "geometry_head"}, open=False, elem_id="geometry") as ui.folded:
+        ui.geometry = _dropdown(words, "geometry", _geometry_choices, geometry, "schedule")
+        ui.auto = words.add(gr.Checkbox, {"label": _auto_radius}, value=is_auto, visible=is_auto)
+        ui.radius = _slider(words, "radius", 0, max(30, radius), radius, 0.5)
+        ui.alpha = _slider(words, "alpha", 0, 1, alpha, 0.05)
+        ui.dff_rate = _slider(words, "dff_rate", 0, 1, dff_rate, 0.05)
+        ui.reset = _button(words, "reset", size="sm")
+    ui.sliders = [ui.auto, ui.radius, ui.alpha, ui.dff_rate]
+
+
+def _draw_settings(words, ui):
+    with words.add(gr.Accordion, {"label": "settings"}, open=False, elem_id="settings"):
+        ui.max_new_tokens = _slider(words, "max_new_tokens", 1, limits.MAX_NEW_TOKENS, 128, 1)
+        ui.temperature = _slider(words, "temperature", 0, limits.MAX_TEMPERATURE, 0, 0.1)

@@ -22,6 +22,15 @@ class Frame:
 
 
 @dataclass
+class Logits:
+    """What position alone does to the attention of one word to the tokens of one picture, under one geometry."""
+
+    distances: np.ndarray  # (tokens,) of the index, from the word
+    logits: np.ndarray  # (tokens,) with a query and keys of which every component is 1
+    spread: float  # root mean square of the standard deviation over the tokens, for unit normal queries and keys
+
+
+@dataclass
 class Layout:
     """The tokens of one input in order, and its frames."""
 
@@ -80,3 +89,22 @@ def distances(layout: Layout, places: dict[str, np.ndarray]) -> dict[str, float]
         )
         for name, rows in places.items()
     }
+
+
+def logits(layout: Layout, rows: np.ndarray, word: int) -> Logits:
+    """From the slot `word` to the first picture or frame, whose tokens all have the same key."""
+    picture = rows[:, layout.frames[0].slots].astype(float)
+    apart = rows[:, word : word + 1] - picture
+    turned = np.exp(1j * _angles(apart))
+    return Logits(
+        distances=np.linalg.norm(apart, axis=0),
+        logits=2 * turned.real.sum(1) / np.sqrt(2 * turned.shape[1]),
+        spread=float(np.sqrt(np.mean(1 - np.abs(turned.mean(0)) ** 2))),
+    )
+
+
+def _angles(rows):
+    """By how much rotary embedding turns each pair of components, `(tokens, pairs)`, at an index `(3, tokens)`."""
+    section = MODEL.config.text_config.rope_parameters["mrope_section"]
+    frequencies = MODEL.model.language_model.rotary_emb.inv_freq.cpu().double().numpy()
+    return rows[np.repeat(np.arange(3), section)].T * frequencies

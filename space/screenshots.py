@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from browser import CHROMIUM, HERE, TABS, launch, open_page, pick_example, run_tab, serve, wait_until_quiet
+from browser import CHROMIUM, HERE, TABS, ask, launch, open_page, pick_example, run_tab, serve, wait_until_quiet
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
@@ -33,6 +33,7 @@ def take_all(browser, url: str, directory: Path) -> None:
                 name = f"{device}_{scheme}_{lang}"
                 take(page, directory / f"{name}_start.png")
                 pick_example(page, 0)
+                ask(page)
                 for tab in TABS:
                     run_tab(page, tab)
                     take(page, directory / f"{name}_{tab}.png")
@@ -41,11 +42,11 @@ def take_all(browser, url: str, directory: Path) -> None:
 
 def take_figures(browser, url: str) -> None:
     """The two pictures of the READMEs, and the one that links to the Space are shown with."""
-    page = open_page(browser, url, width=1280, height=672)
-    pick_example(page, 0)
-    run_tab(page, "see")
-    take(page, HERE / "screenshots" / "see.png")
-    page.evaluate("scrollTo(0, 210)")
+    page = open_page(browser, url, width=1280, height=1560)
+    ask(page)
+    take(page, HERE / "screenshots" / "see.png", full=False)
+    page.set_viewport_size({"width": 1280, "height": 672})
+    page.evaluate("scrollTo(0, 260)")
     take(page, HERE / "thumbnail.png", full=False)
     page.context.close()
     page = open_page(browser, url, width=1280, height=900, scheme="dark")

@@ -2,6 +2,21 @@
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 
+# What gradio says by itself, always in English.
+GRADIO_WORDS = {
+    "Warning": {"en": "Please note", "zh": "请注意"},
+    "Error": {"en": "Please note", "zh": "请注意"},
+    # An upload that the browser does not begin, and whatever else has no sentence.
+    "An error occurred.": {
+        "en": "This could not be done, as for a file of more than 20 MB: try another one, or try again.",
+        "zh": "操作未能完成（例如文件超过 20 MB）：请换一个文件或重试。",
+    },
+    "Connection to the server was lost. Attempting reconnection...": {
+        "en": "The connection to the server is lost: wait until it is back.",
+        "zh": "与服务器的连接已断开：请等待恢复。",
+    },
+}
+
 GEOMETRY_NAMES = {
     "mrope": ("M-RoPE", "M-RoPE"),
     "circle": ("Circle-RoPE (strategy_1)", "Circle-RoPE（strategy_1）"),
@@ -33,13 +48,23 @@ TEXTS = {
     ),
     "model_line": ("Model: `{model}`, trained with {trained}.", "模型：`{model}`，训练时使用 {trained}。"),
     "tiny_line": (
-        "It is tiny (2 M parameters) and knows coloured circles, squares, triangles and crosses, nothing else.",
-        "它很小（200 万参数），只认识彩色的圆、方块、三角形和十字。",
+        "It is tiny (2 M parameters). {knows}",
+        "它很小（200 万参数）。{knows}",
+    ),
+    "tiny_knows": (
+        "It knows coloured circles, squares, triangles and crosses, in English, and nothing else: try “Where is the "
+        "red circle?”, “What is at the top left?”, “What colour is the triangle?”, “What shape is blue?”, “How many "
+        "shapes are there?”, with two pictures “... in the first picture?”, and with a video “Which shape moves?”.",
+        "它只懂英语，只认识彩色的圆、方块、三角形和十字。请用英语提问：“Where is the red circle?”（红圆在哪里）、"
+        "“What is at the top left?”（左上角是什么）、“What colour is the triangle?”（三角形是什么颜色）、"
+        "“What shape is blue?”（蓝色的是什么形状）、“How many shapes are there?”（有几个图形）；"
+        "两张图片时加上“... in the first picture?”（在第一张图片中）；"
+        "视频可问“Which shape moves?”（哪个图形在动）。",
     ),
     "language": ("Language", "语言"),
     # input
     "pictures": ("Pictures or a video", "图片或视频"),
-    "paste": ("Paste a picture (Ctrl+V)", "粘贴图片（Ctrl+V）"),
+    "paste": ("Paste", "粘贴"),
     "question": ("Question", "问题"),
     "question_placeholder": ("Ask something and press Enter", "输入问题，按回车发送"),
     "examples": ("Examples", "示例"),
@@ -51,7 +76,6 @@ TEXTS = {
     "dff_rate": ("dff_rate: how much of the flat grid is blended in", "dff_rate：混入平面网格的比例"),
     "reset": ("As the model was trained", "恢复训练时的设置"),
     # ask
-    "ask_tab": ("Ask", "提问"),
     "ask": ("Ask", "提问"),
     "stop": ("Stop", "停止"),
     "clear": ("Start over", "重新开始"),
@@ -69,6 +93,7 @@ TEXTS = {
     "temperature": ("Temperature: 0 always takes the likeliest word", "温度：0 总是取最可能的词"),
     # compare
     "compare_tab": ("Compare", "比较"),
+    "compare_head": ("The same question under every geometry", "同一个问题，每种几何"),
     "compare": ("Compare all geometries", "比较所有几何"),
     "compare_words": (
         "The same weights answer the question under every geometry; only the positions differ. A model answers best "
@@ -81,20 +106,22 @@ TEXTS = {
     "compare_empty": ("No comparison yet: ask a question and compare.", "尚无比较：输入问题后点击比较。"),
     "trained": ("as trained", "训练时"),
     "waiting": ("waiting", "等待中"),
+    "stopped": ("stopped", "已停止"),
     "no_answer": ("(empty answer)", "（空回答）"),
     "cost": ("{milliseconds} ms, {tokens} tokens", "{milliseconds} 毫秒，{tokens} 个 token"),
     # see
-    "see_tab": ("See", "观察"),
+    "see_tab": ("The cone", "圆锥"),
+    "attention_tab": ("Attention", "注意力"),
     "positions_head": ("Where the tokens stand", "token 的位置"),
     "positions_words": (
         "Every point is a token of this input at its position index (t, h, w); hover to read it. "
         "The line is the text, the dots are the picture, coloured by its rows. "
-        "Faint lines join the last word to every token of the first picture: under Circle-RoPE they are all of one "
-        "length. Turn the plot by dragging.",
+        "Faint lines join one word to every token of the first picture: under Circle-RoPE they are all of one "
+        "length, the cone, and seen along the text they are the spokes of a ring. Turn the plot by dragging.",
         "每个点是本次输入的一个 token，位于其位置索引 (t, h, w)；悬停可查看。"
         "线是文本，圆点是图片，按行着色。"
-        "淡线把最后一个词与第一张图片的"
-        "每个 token 相连：在 Circle-RoPE 下它们长度相等。拖动可旋转。",
+        "淡线把一个词与第一张图片的每个 token 相连：在 Circle-RoPE 下它们长度相等，形成圆锥；"
+        "沿文字轴看，它们是圆环的辐条。拖动可旋转。",
     ),
     "mrope_plot": ("M-RoPE", "M-RoPE"),
     "circle_plot": ("Circle-RoPE, with the sliders", "Circle-RoPE（随滑块变化）"),
@@ -106,19 +133,43 @@ TEXTS = {
         "Per-token distance 是一个词到图片各 token 的距离之间的差异，对所有词取平均："
         "0 表示每个词到整张图片的距离都相等。",
     ),
+    "logits_head": ("What attention sees of it", "注意力看到的位置"),
+    "logits_plot": ("Attention logit by distance", "注意力 logit 与距离"),
+    "logits_of": ("{geometry}: spread {spread}", "{geometry}：离散度 {spread}"),
+    "distance_axis": ("distance from “{token}”", "到“{token}”的距离"),
+    "logit_axis": ("logit", "logit"),
+    "logits_words": (
+        "Every dot is a token of the first picture: how far it is from a word, and which attention logit its position "
+        "alone gives it, with the same query and key everywhere. Equal distances are not equal attention: on a ring "
+        "all dots stand above one another, and rotary embedding still tells them apart. The spread is the standard "
+        "deviation of the logits for random queries and keys (root mean square).",
+        "每个点是第一张图片的一个 token：横轴为它到一个词的距离，"
+        "纵轴为 query 与 key 处处相同时，仅由位置决定的注意力 logit。"
+        "距离相等不等于注意力相等：在圆环上所有点位于同一竖线，旋转位置编码仍能区分它们。"
+        "离散度是随机 query 与 key 下 logit 的标准差（均方根）。",
+    ),
     "see_empty": ("Add a picture or pick an example.", "请添加图片或选择示例。"),
     "text_tokens": ("text", "文本"),
-    "cone": ("last word to picture", "最后一个词到图片"),
+    "cone": ("from “{token}” to the picture", "从“{token}”到图片"),
+    "view": ("View", "视图"),
+    "view_picture": ("Picture", "图片"),
+    "view_axis": ("Along the text", "沿文字轴"),
+    "view_whole": ("Whole input", "整个输入"),
     "row": ("image row", "图像的行"),
     "hover_cell": ("row {row}, column {column}", "第 {row} 行，第 {column} 列"),
     "picture_number": ("picture {number}", "图片 {number}"),
+    "video_number": ("video {number}", "视频 {number}"),
     "video_step": ("video {number}, step {step}", "视频 {number}，第 {step} 步"),
     "attention_head": ("Where the answer looks", "回答在看哪里"),
     "attention_words": (
-        "The model answers the question under both geometries. The redder a cell, the more attention it got while the "
-        "words of the answer were written. Both pictures share one scale, in per cent of all attention.",
-        "模型在两种几何下各回答一次。写出回答时，越红的格子得到的注意力越多。两张图使用同一比例尺，单位为占全部注意力的百分比。",
+        "The model answers the question under both geometries. The lighter a cell, the more attention it got while "
+        "the words of the answer were written. Both pictures share one scale, in per cent of all attention. Below are "
+        "the maps of all layers and heads, in one scale too: a click opens one.",
+        "模型在两种几何下各回答一次。写出回答时，越亮的格子得到的注意力越多。两张图使用同一比例尺，单位为占全部注意力的百分比。"
+        "下方是所有层与头的小图，同样共用一个比例尺：点击即可打开。",
     ),
+    "open_map": ("Layer {layer}, head {head}: {share} %", "第 {layer} 层，第 {head} 头：{share} %"),
+    "opacity": ("Opacity of the attention", "注意力的不透明度"),
     "attend": ("Show attention", "显示注意力"),
     "left": ("Left", "左"),
     "right": ("Right", "右"),
@@ -129,11 +180,15 @@ TEXTS = {
     "picture": ("Picture", "图片"),
     "attention_empty": ("No attention yet.", "尚无注意力图。"),
     "attention_caption": (
-        "**{geometry}** answers: {answer}<br>{share} % of the attention goes to this picture.",
-        "**{geometry}** 的回答：{answer}<br>{share} % 的注意力落在这张图片上。",
+        "**{geometry}** answers: {answer}<br>{share} % of the attention goes to this picture. {hint}",
+        "**{geometry}** 的回答：{answer}<br>{share} % 的注意力落在这张图片上。{hint}",
     ),
     # what may go wrong
-    "notice": ("Please note", "请注意"),
+    "lost": (
+        "This page was loaded anew, and your pictures and your conversation are gone, as nothing is kept: add the "
+        "pictures again and ask.",
+        "页面已重新加载，之前的图片和对话没有保留：请重新添加图片并提问。",
+    ),
     "no_question": ("The question is empty: type one first.", "问题为空：请先输入问题。"),
     "question_too_long": (
         "The question has {given} characters, but at most {allowed} are taken: shorten it.",
@@ -162,8 +217,8 @@ TEXTS = {
         "{name} 有 {given} MB，最多 {allowed} MB：请选择更小的文件。",
     ),
     "not_a_picture": (
-        "{name} cannot be read as a picture: choose a PNG, JPEG or WebP file.",
-        "{name} 无法作为图片读取：请选择 PNG、JPEG 或 WebP 文件。",
+        "{name} cannot be read as a picture: choose a PNG, JPEG, WebP or AVIF file.",
+        "{name} 无法作为图片读取：请选择 PNG、JPEG、WebP 或 AVIF 文件。",
     ),
     "animated": (
         "{name} is an animated picture: choose a still one, or a video.",

@@ -24,7 +24,7 @@ def make_bad_files(folder: Path) -> dict[Path, str]:
     photo.save(folder / "whole.jpg")
     add("truncated.jpg", "is damaged or cut short").write_bytes((folder / "whole.jpg").read_bytes()[:5000])
     frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
-    for name in ("animated.gif", "animated.png", "animated.webp"):
+    for name in ("animated.gif", "animated.png", "animated.webp", "animated.avif"):
         frames[0].save(add(name, "is an animated picture"), save_all=True, append_images=frames[1:])
     bomb(add("bomb.png", "20000 x 20000 pixels"), 20_000)
     Image.new("RGB", (4000, 10)).save(add("narrow.png", "4000 x 10 pixels"))

@@ -1,16 +1,22 @@
 """The named endpoints, called with gradio_client as any program would."""
 
 import concurrent.futures
+import itertools
 import random
-from pathlib import Path
+import re
+import subprocess
+import sys
 
 import httpx
+import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from pictures import draw, make_questions, make_scene
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+from conftest import SPACE
+from shapes.pictures import draw, make_questions, make_scene
+
+EXAMPLES = SPACE / "examples"
 PICTURE, QUESTION, ANSWER = EXAMPLES / "shapes_1.png", "Where is the red circle?", "top right"
 GEOMETRIES = ["mrope", "circle", "strategy_2", "strategy_3", "strategy_4"]
 
@@ -62,7 +68,19 @@ def test_history_and_a_second_picture_are_read(client):
 
 
 def test_a_video_can_be_asked_about(client):
-    assert isinstance(call(client, "/ask", EXAMPLES / "moving.mp4", question="What shape is blue?"), str)
+    assert call(client, "/ask", EXAMPLES / "moving.mp4", question="What shape is blue?") == "the square"
+
+
+@pytest.mark.parametrize("question", ["红色的圆在哪里？", "Wo ist der rote Kreis?", "Describe the picture."])
+def test_what_the_model_was_not_taught_is_said(client, question):
+    assert call(client, "/ask", PICTURE, question=question) == "I know coloured shapes only."
+
+
+def test_the_first_call_of_the_readme_prints_its_answer(space):
+    code = re.search(r"```python\n(.*?)```", (SPACE / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    start, answer = re.match(r"(.*?)  # (.*?)\n", code.replace("http://127.0.0.1:7860", space.url), re.DOTALL).groups()
+    printed = subprocess.run([sys.executable, "-c", start], cwd=SPACE.parent, capture_output=True, text=True).stdout
+    assert printed.splitlines()[-1] == answer == ANSWER
 
 
 def test_compare_answers_under_every_geometry(client):
@@ -185,18 +203,18 @@ def test_twenty_users_at_once_all_get_their_answer(space, tmp_path):
 
 
 def test_users_with_different_geometries_do_not_disturb_each_other(space):
-    # Where the answers are not all the same.
+    """Their answers may be the same, but not where they look."""
     settings = [{"geometry": geometry, "radius": radius} for geometry in GEOMETRIES for radius in (0, 30)]
     alone_client = Client(space.url, verbose=False)
 
-    def ask(client, setting):
-        return call(client, "/ask", PICTURE, question="What is at the bottom left?", **setting)
+    def look(client, setting):
+        return np.array(call(client, "/attention", PICTURE, **setting)["attention"])
 
-    alone = [ask(alone_client, setting) for setting in settings]
-    assert len(set(alone)) > 1
+    alone = [look(alone_client, setting) for setting in settings]
+    assert not any(np.allclose(first, second) for first, second in itertools.combinations(alone[1:], 2))
     with concurrent.futures.ThreadPoolExecutor(len(settings)) as pool:
-        together = list(pool.map(lambda setting: ask(Client(space.url, verbose=False), setting), settings * 2))
-    assert together == alone * 2
+        together = list(pool.map(lambda setting: look(Client(space.url, verbose=False), setting), settings * 2))
+    np.testing.assert_allclose(together, alone * 2, atol=1e-6)
 
 
 def test_a_full_queue_is_said_in_a_sentence(endless):

@@ -41,6 +41,13 @@ def test_every_kind_of_png_becomes_rgb(tmp_path, mode):
     assert (frame.mode, frame.size, frame.getpixel((0, 0))) == ("RGB", (60, 40), (255, 255, 255))
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "avif", "bmp", "gif"])
+def test_every_still_format_is_read(tmp_path, suffix):
+    Image.new("RGB", (60, 40), "white").save(tmp_path / f"picture.{suffix}")
+    (frame,) = open_one(str(tmp_path / f"picture.{suffix}")).frames
+    assert (frame.mode, frame.size, frame.getpixel((5, 5))) == ("RGB", (60, 40), (255, 255, 255))
+
+
 def test_what_is_transparent_becomes_white(tmp_path):
     Image.new("RGBA", (30, 30), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert open_one(str(tmp_path / "clear.png")).frames[0].getpixel((5, 5)) == (255, 255, 255)

@@ -1,19 +1,72 @@
 """Words, sizes, keyboard and names: the page for every visitor, in a real browser."""
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from browser import PATIENCE, open_tab, pick_example, run_tab, wait_until_quiet
+from browser import PATIENCE, TABS, ask, open_tab, pick_example, run_tab, wait_until_quiet
+
+
+def test_what_the_model_knows_is_said_in_the_language_of_the_page(space, visit):
+    for lang, words in (("zh", "它只懂英语"), ("en", "in English, and nothing else")):
+        page = visit(space, lang=lang)
+        expect(page.locator("#intro")).to_contain_text(words)
+        ask(page, "红色的圆在哪里？")
+        expect(page.locator("#chat .bot").last).to_contain_text(words)
+        for tab, place in (("attention", "#right_words"), ("compare", "#cards .hint")):
+            page.locator("#question textarea").fill("红色的圆在哪里？")
+            run_tab(page, tab)
+            expect(page.locator(place)).to_contain_text(words)
+        ask(page, "Where is the red circle?")
+        expect(page.locator("#chat .bot").last).not_to_contain_text(words)
 
 
 def test_everything_is_said_in_chinese_too(space, visit):
     page = visit(space, lang="zh")
     expect(page.locator("#ask")).to_have_text("提问")
+    page.locator("#question textarea").fill("")
     page.locator("#question textarea").press("Enter")
     expect(page.locator("#chat .bot")).to_contain_text("问题为空")
     page.get_by_label("English").click()
     expect(page.locator("#ask")).to_have_text("Ask")
-    expect(page.locator("#tabs button[role=tab]").nth(2)).to_have_text("See")
+    expect(page.locator("#tabs button[role=tab]").nth(0)).to_have_text("The cone")
+
+
+@pytest.mark.parametrize("lang, title", [("en", "Please note"), ("zh", "请注意")])
+def test_a_note_has_its_title_in_the_language_of_the_page(space, visit, lang, title):
+    page = visit(space, lang={"en": "zh", "zh": "en"}[lang])
+    page.get_by_label({"en": "English", "zh": "中文"}[lang]).click()
+    expect(page.locator("html")).to_have_attribute("lang", lang)
+    wait_until_quiet(page)
+    page.locator("#paste").click()
+    expect(page.locator(".toast-title")).to_have_text(title)
+
+
+def test_what_gradio_says_by_itself_is_in_the_language_of_the_page(run, pushed, visit):
+    with run(pushed / "app.py") as space:
+        page = visit(space, lang="zh")
+    page.locator("#ask").click()
+    expect(page.locator(".toast-title")).to_have_text("请注意")
+    expect(page.locator(".toast-message-text")).to_have_text("与服务器的连接已断开：请等待恢复。")
+
+
+@pytest.mark.parametrize("lang, words", [("en", "a file of more than 20 MB"), ("zh", "文件超过 20 MB")])
+def test_a_file_that_is_too_large_is_said_in_the_language_of_the_page(space, visit, tmp_path, lang, words):
+    page = visit(space, lang=lang)
+    (tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
+    page.locator("#pictures input[type=file]").set_input_files(tmp_path / "large.png")
+    expect(page.locator(".toast-message-text")).to_contain_text(words)
+
+
+def test_on_a_touch_screen_nothing_lies_over_the_legend(space, visit):
+    page = visit(space, width=390, height=844, has_touch=True)
+    for name in ("mrope_plot", "circle_plot", "logits_plot"):
+        page.locator(f"#{name} .legend").scroll_into_view_if_needed()
+        legend = page.locator(f"#{name} .legend").bounding_box()
+        assert legend["width"] > 0
+        for button in page.locator(f"#{name} .modebar-btn").all():
+            box = button.bounding_box()
+            assert box is None or box["y"] + box["height"] <= legend["y"] or legend["y"] + legend["height"] <= box["y"]
 
 
 @pytest.mark.parametrize("width, height", [(390, 844), (1280, 900)])
@@ -21,7 +74,8 @@ def test_everything_is_said_in_chinese_too(space, visit):
 def test_nothing_overflows_and_words_can_be_read(space, visit, width, height, scheme):
     page = visit(space, width=width, height=height, scheme=scheme)
     pick_example(page, 0)
-    for tab in ("ask", "compare", "see"):
+    ask(page)
+    for tab in TABS:
         run_tab(page, tab)
         wait_until_quiet(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -45,9 +99,78 @@ def test_the_keyboard_is_enough(space, visit):
     assert reached == ["ask", "stop", "clear"]
 
 
+def test_arrow_keys_go_from_tab_to_tab(space, visit):
+    page = visit(space)
+    tabs = page.locator("#tabs button[role=tab]")
+    tabs.first.focus()
+    for key, number in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowRight", 0), ("ArrowLeft", 2)):
+        page.keyboard.press(key)
+        expect(tabs.nth(number)).to_have_attribute("aria-selected", "true")
+        expect(tabs.nth(number)).to_be_focused()
+
+
+def test_what_has_the_focus_can_be_seen(space, visit):
+    page = visit(space)
+    outline = """() => {
+        const element = document.activeElement;
+        return [element, element.closest("label")].filter(Boolean).map(one => getComputedStyle(one))
+            .some(style => style.outlineStyle == "solid" && parseFloat(style.outlineWidth) >= 2);
+    }"""
+    for name in (
+        "#language input",
+        "#view input",
+        "#tabs button",
+        "#radius input[type=range]",
+        "#ask",
+        "#question textarea",
+    ):
+        page.locator(name).first.focus()
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Tab")
+        assert page.evaluate(outline), name
+
+
+def test_the_page_keeps_its_width(space, visit):
+    page = visit(space)
+    width = "() => document.querySelector('.gradio-container').getBoundingClientRect().width"
+    before = page.evaluate(width)
+    page.locator("#pictures button[aria-label='Clear']").first.click()
+    expect(page.locator("#pictures .thumbnail-item")).to_have_count(0)
+    wait_until_quiet(page)
+    assert page.evaluate(width) == before
+
+
+def test_on_a_phone_the_answer_comes_before_the_tabs_and_sliders_are_folded(space, visit):
+    page = visit(space, width=390, height=844)
+    tops = [
+        page.locator(name).bounding_box()["y"] for name in ("#pictures", "#question", "#chat", "#tabs", "#geometry")
+    ]
+    assert tops == sorted(tops)
+    assert not page.locator("#radius").is_visible()
+    ask(page)
+    for name in ("#question textarea", "#stop", "#chat .bot"):
+        expect(page.locator(name).last).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("scheme, lang, width", [("light", "en", 1280), ("dark", "zh", 390)])
+def test_axe_finds_nothing_serious(space, visit, scheme, lang, width):
+    """Contrast, headings, roles and names among the rest; what gradio itself draws is not ours."""
+    page = visit(space, scheme=scheme, lang=lang, width=width)
+    ask(page, "Where is the red circle?")
+    found = []
+    for tab in TABS:
+        run_tab(page, tab)
+        wait_until_quiet(page)
+        for violation in Axe().run(page).response["violations"]:
+            if violation["impact"] in ("serious", "critical", "moderate"):
+                nodes = [node["html"][:200] for node in violation["nodes"] if "icon-button" not in node["html"]]
+                found += [(tab, violation["id"], node) for node in nodes]
+    assert found == []
+
+
 def test_every_control_has_a_name(space, visit):
     page = visit(space)
-    for tab in ("ask", "compare", "see"):
+    for tab in TABS:
         open_tab(page, tab)
         nameless = page.evaluate(
             """() => [...document.querySelectorAll('input, textarea, select, button')].filter(element =>
@@ -56,6 +179,16 @@ def test_every_control_has_a_name(space, visit):
             ).map(element => element.outerHTML.slice(0, 200))"""
         )
         assert nameless == []
+
+
+def test_plots_are_figures_with_names(space, visit):
+    page = visit(space)
+    run_tab(page, "attention")
+    for name in ("M-RoPE answers:", "AGE strategy_4 answers:"):
+        expect(page.get_by_role("figure", name=name)).to_be_visible()
+    open_tab(page, "see")
+    for name in ("M-RoPE Per-Token Distance: 0.7404", "Per-Token Distance: 0.0000", "What attention sees of it"):
+        expect(page.get_by_role("figure", name=name)).to_be_visible()
 
 
 def test_nothing_comes_from_elsewhere_and_nothing_fails_in_the_browser(space, browser):
@@ -67,7 +200,8 @@ def test_nothing_comes_from_elsewhere_and_nothing_fails_in_the_browser(space, br
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(space.url)
     pick_example(page, 0)
-    for tab in ("ask", "compare", "see"):
+    ask(page)
+    for tab in TABS:
         run_tab(page, tab)
     context.close()
     assert (foreign, errors) == ([], [])

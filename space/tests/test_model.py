@@ -84,6 +84,36 @@ def test_positions_are_those_of_get_rope_index(media):
     np.testing.assert_array_equal(places["mrope"], expected[3:, 0].numpy())
 
 
+def test_logits_are_those_of_the_models_own_rotary_embedding(media):
+    import model
+    import positions
+
+    layout = positions.lay_out(media, [], QUESTION)
+    rotary = model.MODEL.model.language_model.rotary_emb
+    word = layout.length - 1
+    for rows in positions.place(layout, block()).values():
+        shown = positions.logits(layout, rows, word)
+        slots = [word, *range(layout.frames[0].slots.start, layout.frames[0].slots.stop)]
+        q, k = torch.randn(2, 20_000, 1, 32, generator=torch.Generator().manual_seed(0))
+        random, same = (
+            _turn(vectors[0], rows[:, slots[:1]], rotary) @ _turn(vectors[1], rows[:, slots[1:]], rotary).mT / 32**0.5
+            for vectors in ((q, k.expand(-1, 16, -1)), (torch.ones(1, 1, 32), torch.ones(1, 16, 32)))
+        )
+        np.testing.assert_allclose(shown.logits, same[0, 0], atol=1e-4)
+        assert shown.spread == pytest.approx(random.var(-1, correction=0).mean().sqrt().item(), rel=0.02)
+
+
+def _turn(vectors, rows, rotary):
+    """Queries or keys `(draws, tokens, head_dim)` at positions `(3, tokens)`."""
+    from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
+
+    cos, sin = rotary(vectors, torch.from_numpy(rows)[:, None])
+    flat = vectors[None]
+    if hasattr(upstream, "apply_multimodal_rotary_pos_emb"):
+        return upstream.apply_multimodal_rotary_pos_emb(flat, flat, cos, sin, [4, 6, 6])[0][0]
+    return upstream.apply_rotary_pos_emb(flat, flat, cos, sin)[0][0]
+
+
 def test_the_frames_of_a_video_are_laid_out_one_by_one():
     import limits
     import positions
