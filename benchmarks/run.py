@@ -14,6 +14,7 @@ if __spec__ is None:
 import argparse
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 PARTS = ("positions", "steps", "narrow", "loading", "conversion")
@@ -56,7 +57,9 @@ def main() -> int:
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=UserWarning)
-    runs = dict(zip(PARTS, (positions.run, steps.run, steps.run_narrow, files.run_loading, files.run_conversion)))
+    runs: dict[str, Callable] = dict(
+        zip(PARTS, (positions.run, steps.run, steps.run_narrow, files.run_loading, files.run_conversion))
+    )
     try:
         check_device(given.device)
         keep_memory()

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -41,7 +42,12 @@ def copy(base, output):
 
 
 if __name__ == "__main__":
-    tasks = {"load": load, "convert": convert, "convert by copying": convert_by_copying, "copy": copy}
+    tasks: dict[str, Callable[..., float]] = {
+        "load": load,
+        "convert": convert,
+        "convert by copying": convert_by_copying,
+        "copy": copy,
+    }
     seconds = tasks[sys.argv[1]](*sys.argv[2:])
     # Not getrusage's: that one starts from the memory of the process which started this one.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -16,7 +17,7 @@ from .measure import check_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BLOCKS = {"circle": {"AGE_mode": None}, "AGE": {"AGE_mode": "strategy_4"}}
+BLOCKS: dict[str, dict] = {"circle": {"AGE_mode": None}, "AGE": {"AGE_mode": "strategy_4"}}
 IMAGE, VIDEO = 151655, 151656
 DEPTH = 36
 
@@ -61,7 +62,12 @@ def cache_behind(model, inputs: dict):
 
 def narrow(arguments: dict) -> dict:
     """The same config with layers so narrow that a step of decoding is Python's work alone, as on a fast GPU."""
-    text_config = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 4, "vocab_size": IMAGE + 2}
+    text_config: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "vocab_size": IMAGE + 2,
+    }
     text_config["rope_scaling"] = {"type": "mrope", "mrope_section": [2, 3, 3]}
     vision_config = {"hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 64}
     return {

@@ -13,6 +13,7 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap
@@ -120,7 +121,7 @@ def make_table(results: list[Result], names: list[str]) -> dict:
     tasks, first = list(results[0].tasks), results[0]
     rows = []
     for result, name in zip(results, names):
-        row = {
+        row: dict[str, Any] = {
             "name": name,
             "checkpoint": result.checkpoint,
             "class": result.model_class,

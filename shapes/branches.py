@@ -5,6 +5,7 @@ earlier answers would give later ones away without a look at the picture.
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ VISION_END, END = "<|vision_end|>", "<|im_end|>\n"
 USER, TURN = "<|im_start|>user\n", "<|im_start|>assistant\n"
 
 
-def make_turn(question: str, answer: str, media: tuple[str, ...] = ()) -> list[dict]:
+def make_turn(question: str, answer: str, media: Sequence[str] = ()) -> list[dict]:
     """A question, with `"image"` or `"video"` for each that comes with it, and its answer, as chat messages."""
     content = [*({"type": kind} for kind in media), {"type": "text", "text": question}]
     return [

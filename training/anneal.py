@@ -47,7 +47,8 @@ class CircleRopeAnnealing(SaveBlock, ExportableState):
                 "float above 0 and up to 1.0."
             )
         self.key, self.start, self.end, self.steps = key, start, end, steps
-        self.ends = self._block = None
+        self.ends: tuple | None = None
+        self._block = None
 
     def state(self) -> dict:
         """What trainer_state.json keeps: without it, a run resumed from a half-way checkpoint would end half-way."""
