@@ -70,6 +70,8 @@ def push(*arguments, tmp_path):
 def test_it_loads_saves_and_loads_again(kind, stock_dir, tmp_path):
     """The logits of text are those of the stock model, quantised alike, and those of pictures stay what they were."""
     model = load(TINY, quantization_config=KINDS[kind]())
+    # Before anything is computed: on CPUs with AVX512-BF16, bitsandbytes saves other scales afterwards.
+    again = load(save(model, kind, tmp_path / "saved"))
     stock = load(stock_dir, quantization_config=KINDS[kind]())
     assert quantised_modules(model) and quantised_modules(model) == quantised_modules(stock)
     text = {"input_ids": torch.tensor([[40, 41, 42, 43, 44, 45]])}
@@ -81,7 +83,6 @@ def test_it_loads_saves_and_loads_again(kind, stock_dir, tmp_path):
     for made_with, token in ids.items():
         batch["input_ids"] = batch["input_ids"].masked_fill(batch["input_ids"] == made_with, token)
     wanted = logits(model, batch)
-    again = load(save(model, kind, tmp_path / "saved"))
     assert again.config.circle_rope == model.config.circle_rope
     assert quantised_modules(again) == quantised_modules(model)
     torch.testing.assert_close(logits(again, batch), wanted, atol=0, rtol=0)
