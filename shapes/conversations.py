@@ -17,8 +17,8 @@ ORDINALS = ("first", "second")
 
 
 # What a sample may show, and how often it does in training.
-LAYOUTS = {"2x2": 0.14, "3x3": 0.38, "two pictures": 0.22, "a later picture": 0.07, "video": 0.14}
-LAYOUTS |= {"photo": 0.03, "no picture": 0.02}
+LAYOUTS = {"2x2": 0.12, "3x3": 0.32, "two pictures": 0.32, "a later picture": 0.08, "video": 0.12}
+LAYOUTS |= {"photo": 0.02, "no picture": 0.02}
 FRAMES = (2, 4, 4, 4, 6, 6, 8)
 
 
@@ -122,8 +122,8 @@ def vary(text: str, rng: random.Random) -> str:
 
 
 # How often a kind of question is asked: those that are learned last more often.
-WEIGHTS = {"where": 6, "what at": 6, "colour": 2, "shape": 2, "count": 1.5, "absent": 3, "unknown": 1}
-WEIGHTS |= {"way": 8, "mover": 3, "start": 4}
+WEIGHTS = {"where": 5, "what at": 5, "colour": 2, "shape": 4, "count": 4, "absent": 6, "unknown": 1}
+WEIGHTS |= {"way": 5, "mover": 3, "start": 4}
 
 
 def converse(questions: dict[str, list[Question]], rng: random.Random, turns: int, held_out: bool) -> list[Question]:

@@ -14,6 +14,7 @@ if __spec__ is None:
 
 import argparse
 import json
+import math
 import random
 import time
 from collections import Counter
@@ -117,8 +118,8 @@ def make_optimizers(model, learning_rate: float) -> list:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, required=True, help="where the checkpoint goes")
-    parser.add_argument("--steps", type=int, default=4800, help="all steps, those of earlier runs included")
-    parser.add_argument("--decay", type=int, default=1500, help="the last steps, in which the learning rate goes to 0")
+    parser.add_argument("--steps", type=int, default=6200, help="all steps, those of earlier runs included")
+    parser.add_argument("--decay", type=int, default=1800, help="the last steps, in which the learning rate goes to 0")
     parser.add_argument("--start-from", type=Path, help="take the weights of a checkpoint of this script")
     parser.add_argument("--layouts", type=json.loads, default=LAYOUTS, help="how often each layout comes, as JSON")
     parser.add_argument("--batch-size", type=int, default=24)
@@ -136,7 +137,10 @@ def main():
 
     torch.manual_seed(args.seed)
     processor = save_processor(args.output_dir)
-    config = Qwen2_5_VLConfig_CircleRoPE_V2(**model_config(processor, args.circle_rope))
+    arguments = model_config(processor, args.circle_rope)
+    # Processes of tensor parallelism share the rows of the embedding evenly.
+    arguments["text_config"]["vocab_size"] = 16 * math.ceil(len(processor.tokenizer) / 16)
+    config = Qwen2_5_VLConfig_CircleRoPE_V2(**arguments)
     model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config)
     if args.start_from:
         start_from(model, processor, args.start_from)
