@@ -97,10 +97,10 @@ on_each prepare main $in_full $in_between
 
 echo "transformers $newest"
 "$main" -m pytest -q -n "$workers" tests "$@"
-# Geometry, benchmarks and the shapes' data know no release; odd checkpoints and compiling are tried on both ends.
+# Geometry, benchmarks, commands and the shapes' data know no release; odd checkpoints and compiling are tried on both ends.
 for release in $in_full; do
     echo "transformers $release"
-    left_out='geometry|benchmarks|shapes|published_files|publishing'
+    left_out='geometry|benchmarks|commands|shapes|published_files|publishing'
     [ "$release" = 4.57.6 ] || left_out="$left_out|odd_checkpoints|compile"
     # shellcheck disable=SC2046
     "$environments/$release/bin/python" -m pytest -q -n "$workers" \
