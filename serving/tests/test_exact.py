@@ -138,10 +138,10 @@ def test_an_adapter(start, model, checkpoint, tmp_path):
     adapted = get_peft_model(load(checkpoint("strategy_4")), LoraConfig(r=8, target_modules=layers))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.5)
+            torch.nn.init.normal_(parameter, std=0.1)
     adapted.save_pretrained(tmp_path)
     cases = all_kinds()[1:4]
-    sampling = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True, logprobs=1)
+    sampling = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True, logprobs=1, prompt_logprobs=0)
     engine = start(checkpoint("strategy_4"), enable_lora=True, max_lora_rank=8)
     outputs = answer(engine, cases, sampling, lora_request=LoRARequest("adapter", 1, str(tmp_path)))
     assert min(largest_difference(model, case, output) for case, output in zip(cases, outputs)) > 0.1
