@@ -11,7 +11,7 @@ from . import shapes
 from .answers import answer
 from .boards import Board, Question, make_example
 
-MOVED_ON = (Board(3, 3, 4, 4), Board(4, 4, 4, 4))
+MOVED_ON = {"3x3": Board(3, 3, 4, 4), "4x4": Board(4, 4, 4, 4)}
 DISTANCES = (0, 4, 16, 64, 256)
 AXES = {"all axes": (0, 1, 2), "t": (0,), "h and w": (1, 2)}
 FAR_BOARD = Board(3, 3, 2, 4)
@@ -22,7 +22,7 @@ QUESTIONS = 6
 def measure(model, processor, seed: int, scenes: int) -> dict:
     """Both probes of one model on shapes, as `cells` and `distance` return them."""
     return {
-        "cells": {f"{board.height}x{board.width}": cells(model, processor, board, seed, scenes) for board in MOVED_ON},
+        "cells": {name: cells(model, processor, board, seed, scenes) for name, board in MOVED_ON.items()},
         "distance": distance(model, processor, seed, scenes),
     }
 

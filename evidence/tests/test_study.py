@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from hypothesis import given, settings
@@ -25,9 +26,11 @@ from evidence.study.answers import answer, chance, make_test, questions_of, shar
 from evidence.study.arms import ARMS, BIAS, LAYERS, QUICK, SCALES, TASKS, Run, recipe, weights_path
 from evidence.study.boards import CELL, METRIC, TRAINED_ON, Board, is_held_out, make_example, place_name, place_names
 from evidence.study.experiments import best_arms, best_rates, best_sections, rate_runs, runs_of
+from evidence.study.found import loss_by_distance, median_steps, slope_over_cells, spread_over_cells
 from evidence.study.model import make_model
 from evidence.study.records import EvidenceError, append, parse_name, read_records
 from evidence.study.sections import interleaved_order, section_sizes
+from evidence.study.statistics import difference, holm
 from evidence.study.train import make_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,13 +110,11 @@ def test_scenes_of_the_tests_are_never_drawn_in_training(task):
         for held_out in (True, False):
             for scene in make_example(task, rng, board, held_out).scenes:
                 assert is_held_out(scene, board) == is_held_out(scene[::-1], board) == held_out
-    shares = [
-        is_held_out(
-            shapes.Thing("circle", "red", cell)._replace(cell=cell) and (shapes.Thing("circle", "red", cell),),
-            Board(60, 60, 1, 1),
-        )
-        for cell in range(3600)
-    ]
+
+
+def test_a_tenth_of_all_scenes_is_held_out():
+    board = Board(60, 60, 1, 1)
+    shares = [is_held_out((shapes.Thing("circle", "red", cell),), board) for cell in range(3600)]
     assert 0.08 < sum(shares) / len(shares) < 0.12
 
 
@@ -246,14 +247,15 @@ def test_contiguous_sections_are_left_as_they_are(work):
 def test_where_all_rows_are_equal_sections_mean_nothing(work):
     example = make_example(shapes, random.Random(0), TRAINED_ON[3], held_out=True)
     asked = [shapes.ask(example, random.Random(0), 6)]
-    for arm, points in (("shared", 1), ("flattened", 36), ("grid-contiguous", 36), ("ring-contiguous", 36)):
+    for arm in SCALES["small"].arms:
         model, processor = make_model(Run("shapes", "small", arm, 0), QUICK, work)
         seen = []
-        answer(model, processor, [shapes.draw(example)], asked, lambda rows, begin, seen=seen: seen.append(rows))
-        positions = seen[0][:, 0]
-        assert torch.equal(positions[0], positions[1]) == (arm in ("shared", "flattened"))
-        image = model.model.get_rope_index
-        assert image and len(positions) == 3 and positions.unique(dim=1).shape[1] >= points
+        answer(model, processor, [shapes.draw(example)], asked, lambda *given, seen=seen: seen.append(given))
+        positions, begin = seen[0]
+        # The 36 tokens of the picture stand in front of the token that ends it.
+        image = positions[:, 0, begin - 37 : begin - 1].unique(dim=1).shape[1]
+        assert torch.equal(positions[0], positions[2]) == (arm in ("shared", "flattened"))
+        assert image == (1 if arm == "shared" else 36)
 
 
 def test_every_arm_is_within_the_options_of_the_block():
@@ -455,3 +457,69 @@ def test_options_that_mean_nothing_are_refused(option):
 def test_an_experiment_that_lacks_another_ones_results_says_which(tmp_path):
     done = run("evidence.study", "--experiment", "digits", "--output", tmp_path / "runs.jsonl")
     assert_refused(done, "digits", "--experiment allocation --scale small")
+
+
+# ---- Statistics and the report ----
+
+
+def test_intervals_are_those_of_student_over_seeds_and_of_a_bootstrap_over_seeds_and_questions():
+    # By hand: mean 2, standard error 1 / sqrt(3), and 4.303 of it at two degrees of freedom.
+    found = difference([numpy.array([value]) for value in (1.0, 2.0, 3.0)])
+    assert found.mean == 2 and numpy.allclose(found.interval, (2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), atol=1e-3)
+    assert found.verdict == "open" and found.bootstrap == pytest.approx((1, 3), abs=0.4)
+    # Questions alone: the seeds have the same mean, of 100 values of -1 and 1.
+    values = [numpy.array([1.0] * 60 + [-1.0] * 40), numpy.array([1.0] * 61 + [-1.0] * 39)]
+    low, high = difference(values).bootstrap
+    assert high - low == pytest.approx(2 * 1.96 * 0.98 / 200**0.5, rel=0.15)
+    assert difference(values[:1]).verdict == "one seed" and difference([numpy.zeros(4)] * 3).verdict == "open"
+    assert difference([numpy.full(9, value) for value in (1.0, 1.1, 1.2)]).verdict == "above zero"
+    assert difference([numpy.full(9, -value) for value in (1.0, 1.1, 1.2)]).verdict == "below zero"
+
+
+def test_p_is_corrected_for_the_number_of_claims():
+    found = [difference([numpy.array([value + step]) for value in (1.0, 2.0, 3.0)]) for step in (0, 5)]
+    assert holm(found) == [max(found[0].p, 2 * found[1].p), 2 * found[1].p] and holm([]) == []
+
+
+def test_measures_of_position_bias():
+    record = {"cells": {"3x3": {"scenes": 50, "right": [25] * 9, "margin": [2 + 0.25 * each for each in range(9)]}}}
+    assert slope_over_cells(record, "3x3") == pytest.approx(2) and spread_over_cells(record, "3x3") == 0
+    record["cells"]["3x3"]["right"] = [0, 50] * 4 + [0]
+    assert spread_over_cells(record, "3x3") == pytest.approx(52.7, abs=0.1)
+    assert loss_by_distance({"distance": {"t": [[0.9, 1, 0], [0.5, 1, 0.4]]}}, "t").tolist() == pytest.approx([0, 40])
+    assert (
+        median_steps([{"curve": [[1, 1.0, 0.2], [2, 1.0, 0.95]]}, {"curve": [[1, 1.0, 0.2]]}], 0.9) == "1 of 2, step 2"
+    )
+
+
+def test_the_report_goes_as_far_as_the_records(trained, work, tmp_path):
+    record, _, _ = trained
+    records = {name: record_of(parse_name(name), scales=QUICK) for name in some_records(lambda each: 0.5, seeds=1)}
+    quick = Run("shapes", "small", SHAPES_RUN.arm, 0, 0.5)
+    records[quick.name] = record | {"run": quick.name, "rate": 0.5}
+    kinds = {test: {kind: "1" * len(each) for kind, each in by.items()} for test, by in record["tests"].items()}
+    for arm in ("ring-contiguous", "grid-contiguous"):
+        records[Run("shapes", "small", arm, 0, 0.5).name] |= {"tests": kinds, "curve": record["curve"]}
+    for arm in ("shared", "flattened", "ring-interleaved"):
+        del records[Run("shapes", "small", arm, 0, 0.5).name]
+    which = Run(BIAS, "small", SHAPES_RUN.arm, 0, 0.5)
+    records[which.name] = make_record(Run(BIAS, "small", SHAPES_RUN.arm, 0), work, QUICK) | {"run": which.name}
+    done = run("evidence.study.report", "--quick", "--results", write(tmp_path / "runs.jsonl", *records.values()))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "named beforehand" in lines[6] and "| +100.00 points |" in lines[6] and "one seed" in lines[6]
+    for title in ("learning rates", "by kind", "impossible", "learning", "position bias by cell", "moved away"):
+        assert any(line.startswith("## small") and title in line for line in lines), title
+    assert any(line.startswith("| chance | ") for line in lines) and "real" not in done.stdout
+    assert_refused(run("evidence.study.report", "--results", tmp_path / "none.jsonl"), "no runs yet")
+
+
+def test_the_front_page_is_what_the_geometrys_results_give(tmp_path):
+    report = tmp_path / "README.md"
+    text = (ROOT / "evidence" / "README.md").read_text()
+    report.write_text(re.sub(r"(<!-- table [^\n]*? -->).*?(<!-- end -->)", r"\1\2", text, flags=re.S))
+    done = run("evidence.report", "--report", report, "--figures", tmp_path / "figures")
+    assert done.returncode == 0, done.stderr
+    assert report.read_text() == text
+    for shown in re.findall(r"\]\((figures/[^)]+)\)", text):
+        assert (ROOT / "evidence" / shown).exists(), shown
