@@ -52,8 +52,9 @@ def difference(values: list[numpy.ndarray]) -> Difference:
         return Difference(means[0], by_seed, same, same, float(not means[0]))
     test = stats.ttest_1samp(means, 0)
     drawn = _draw_questions(values)  # (seeds, draws)
-    seeds = numpy.random.default_rng(1).integers(len(values), size=(len(values), DRAWS))
-    drawn = drawn[seeds, numpy.arange(DRAWS)].mean(0)
+    rng, shape = numpy.random.default_rng(1), (len(values), DRAWS)
+    # A seed that is drawn twice has its questions drawn twice.
+    drawn = drawn[rng.integers(len(values), size=shape), rng.integers(DRAWS, size=shape)].mean(0)
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     return Difference(
         float(means.mean()),
