@@ -119,11 +119,11 @@ def make_all(runs: list[Run], records: dict[str, dict], until: float, given: arg
 
 
 def minutes_of(run: Run, records: dict[str, dict], scales: dict) -> float:
-    """How long a run will take: as long as the longest of its kind so far."""
-    known = [
+    """How long a run will take: as long as the last one of its kind, for a machine may have other work to do."""
+    times = [
         each["seconds"] / 60 for each in records.values() if (each["what"], each["scale"]) == (run.what, run.scale)
     ]
-    return max(known, default=scales[run.scale].minutes)
+    return times[-1] if times else scales[run.scale].minutes
 
 
 def make(run: Run, given: argparse.Namespace) -> str:
