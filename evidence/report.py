@@ -1,4 +1,4 @@
-"""Fill the tables of the report and draw its figures from the results; nothing is measured here.
+"""Fill the geometry's tables of the report and draw its figures from the results; nothing is measured here.
 
 python -m evidence.report
 """
@@ -19,16 +19,13 @@ matplotlib.use("Agg")
 
 from .geometry import figures as geometry_figures
 from .geometry import tables as geometry_tables
-from .study import report as study_report
-from .study.arms import SCALES
-from .study.records import RESULTS, EvidenceError, missing_runs, read_records
+from .study.records import EvidenceError
 
 HERE = Path(__file__).resolve().parent
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", type=Path, default=RESULTS, help="what evidence.study wrote")
     parser.add_argument(
         "--geometry", type=Path, default=HERE / "results" / "geometry.json", help="what evidence.geometry wrote"
     )
@@ -36,34 +33,17 @@ def main() -> int:
     parser.add_argument("--figures", type=Path, default=HERE / "figures", help="folder of the figures")
     given = parser.parse_args()
     try:
-        records, geometry = read_study(given.study), geometry_tables.load_results(given.geometry)
+        geometry = geometry_tables.load_results(given.geometry)
         text = given.report.read_text(encoding="utf-8")
-        filled = fill(text, {**geometry_tables.tables(geometry), **study_report.tables(records, SCALES)}, given.report)
+        filled = fill(text, geometry_tables.tables(geometry), given.report)
         given.figures.mkdir(parents=True, exist_ok=True)
         geometry_figures.draw(geometry, given.figures)
-        study_report.draw(records, SCALES, given.figures)
         given.report.write_text(filled, encoding="utf-8")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"written: {given.report} and the figures in {given.figures}")
     return 0
-
-
-def read_study(path: Path) -> dict[str, dict]:
-    """The records of the whole study.
-
-    Raises:
-        EvidenceError: there is no file, runs are missing, or a record is not of this study.
-    """
-    records = read_records(path, SCALES)
-    missing = missing_runs(records, SCALES)
-    if missing:
-        raise EvidenceError(
-            f"{path} lacks {len(missing)} of {len(missing) + len(records)} runs, the first of them {missing[0].name}: "
-            "finish it with python -m evidence.study."
-        )
-    return records
 
 
 def fill(text: str, tables: dict[str, str], path: Path) -> str:

@@ -1,233 +1,264 @@
-"""Tables and figures of the study, made from its records alone.
+"""Print what the records say, as far as they go: the claims with number, interval and verdict, then the tables.
 
-Every number over seeds is a mean with its 95 % interval (Student's t over seeds); nothing is left out. On boards of
-other sizes than those trained on, the words of "Where is" mean other places than in training: it is not counted there.
+python -m evidence.study.report [--results FILE]
 """
 
+import argparse
+import sys
 from pathlib import Path
 from statistics import mean
 
-import matplotlib.pyplot as plt
-from scipy import stats
+from . import bias
+from .answers import chance, questions_of, share
+from .arms import BIAS, QUICK, SCALES, STRATEGIES, TASKS, Run
+from .experiments import CONTRAST, RATE_ARMS, SCORED, score
+from .found import (
+    Found,
+    changed,
+    impossible,
+    loss_by_distance,
+    median_steps,
+    outcomes,
+    slope_over_cells,
+    spread_over_cells,
+)
+from .records import RESULTS, EvidenceError, read_records
+from .statistics import Difference, holm, interval
 
-from .arms import LAYERS, TESTS, make_runs
-
-UNDEFINED_ELSEWHERE = "Where is"
-WHERE, WHICH = (UNDEFINED_ELSEWHERE,), ("Which is",)
-CONTENTS, COUNTS = ("What colour", "What shape"), ("How many",)
-TRAINED_BOARDS = ("as trained", "more things")
-# The arms that have a ring of another shape in every layer.
-RINGS = ("dff_0.1", "circle_r1", "circle_r3", "arc_60")
-COLOURS = {
-    "mrope": "black",
-    "stay": "black",
-    "circle": "tab:red",
-    "strategy_2": "tab:blue",
-    "strategy_3": "tab:cyan",
-    "strategy_4": "tab:purple",
-    "dff_0.1": "tab:orange",
-    "circle_r1": "tab:green",
-    "circle_r3": "tab:olive",
-    "strategy_4_r1": "tab:pink",
-    "arc_60": "tab:brown",
-    "circle_by_radius": "tab:green",
-    "circle_by_dff": "tab:orange",
-    "circle_by_layer": "tab:blue",
-}
+ENOUGH = 0.9
+BOARD = "3x3"
 
 
-def tables(records: dict[str, dict], scales: dict) -> dict[str, str]:
-    """Markdown tables by name.
+def claims(records: dict, scales: dict) -> list[tuple[str, str, Difference]]:
+    """What the study was made to find out: sentence, unit and difference, the named contrast of each scale first."""
+    named, others = [], []
 
-    `runs`, and for every scale `tests`, `kinds`, `learning`, `switch`, `against mrope` and, for other rings,
-    `against circle`.
-    """
-    found = {"runs": _runs(records, scales)}
-    for scale, what in scales.items():
-        arms = {arm: _of(records, scales, scale, arm) for arm in what.arms}
-        found[f"{scale} tests"] = _table(
-            ["arm", *TESTS],
-            [[arm, *(_spread([_exact(run, test) for run in runs]) for test in TESTS)] for arm, runs in arms.items()],
+    def add(to, sentence, unit, found):
+        if found:
+            to.append((sentence, unit, found))
+
+    for scale in scales:
+        found = Found(records, scale, scales)
+        arm, other, kind = CONTRAST
+        add(
+            named,
+            f'{scale}: {arm} minus {other} on "{kind}" (the contrast named beforehand)',
+            "points",
+            found.compare("shapes", arm, other, lambda record: outcomes(record, kinds=(CONTRAST[2],))),
         )
-        found[f"{scale} kinds"] = _table(
+        for arm, other in (
+            ("ring-contiguous", "grid-contiguous"),
+            ("grid-interleaved", "grid-contiguous"),
+            ("ring-interleaved", "ring-contiguous"),
+            ("ring-interleaved", "grid-interleaved"),
+            ("grid-contiguous", "flattened"),
+            ("grid-contiguous", "shared"),
+            *((f"{each}-{name}", f"ring-{name}") for name in ("contiguous", "interleaved") for each in STRATEGIES),
+        ):
+            for test in (SCORED, "larger"):
+                for what in ("shapes", "digits"):
+                    add(
+                        others,
+                        f"{scale}, {what}: {arm} minus {other}, {test}",
+                        "points",
+                        found.compare(what, arm, other, lambda record, test=test: outcomes(record, (test,))),
+                    )
+        for arm in ("ring-contiguous", "shared", "grid-interleaved"):
+            for what, unit, measure in (
+                ("spread of accuracy over cells", "points", lambda record: spread_over_cells(record, BOARD)),
+                (
+                    "slope of the margin over cells, size",
+                    "logits",
+                    lambda record: abs(slope_over_cells(record, BOARD)),
+                ),
+                ("loss with the text 256 away", "points", lambda record: loss_by_distance(record, "all axes")[-1]),
+            ):
+                sentence = f"{scale}: {what}, {arm} minus grid-contiguous"
+                add(others, sentence, unit, found.compare(BIAS, arm, "grid-contiguous", measure))
+        for arm in ("ring-contiguous", "grid-interleaved"):
+            sentence = f"{scale}: answers that change with the order of pictures, {arm} minus grid-contiguous"
+            add(others, sentence, "points", found.compare("pairs", arm, "grid-contiguous", changed))
+    return named + others
+
+
+def claims_table(found: list[tuple[str, str, Difference]]) -> str:
+    """Claim, number, both intervals, p and verdict; p is corrected by Holm for all claims but the named contrasts."""
+    named = [number for number, (sentence, _, _) in enumerate(found) if "named beforehand" in sentence]
+    corrected = iter(holm([each for number, (_, _, each) in enumerate(found) if number not in named]))
+    rows = []
+    for number, (sentence, unit, each) in enumerate(found):
+        p = each.p if number in named else next(corrected)
+        rows.append(
+            [
+                sentence,
+                f"{each.mean:+.2f} {unit}",
+                *(
+                    "" if ends is None else f"{ends[0]:+.2f} to {ends[1]:+.2f}"
+                    for ends in (each.interval, each.bootstrap)
+                ),
+                str(len(each.by_seed)),
+                "" if p is None else f"{p:.3g}",
+                each.verdict,
+            ]
+        )
+    return _table(["claim", "number", "95 %, Student's t", "95 %, bootstrap", "seeds", "p", "verdict"], rows)
+
+
+def tables(records: dict, scales: dict) -> dict[str, str]:
+    """Markdown tables by title, of what there are records of."""
+    made = {}
+    for scale in scales:
+        found = Found(records, scale, scales)
+        made[f"{scale}: learning rates, share right on two other seeds"] = _rates(records, scale, scales)
+        for what in ("shapes", "digits"):
+            for title, table in _tests(found, what, scales).items():
+                made[f"{scale}, {what}: {title}"] = table
+        made[f"{scale}: position bias by cell"] = _rows(
+            found,
+            BIAS,
+            {
+                f"{title}, {board}": lambda record, measure=measure, board=board: measure(record, board)
+                for board in bias.MOVED_ON
+                for title, measure in (
+                    ("spread of accuracy, points", spread_over_cells),
+                    ("slope of the margin, logits", slope_over_cells),
+                )
+            },
+        )
+        made[f"{scale}: points lost with the text moved away"] = _rows(
+            found,
+            BIAS,
+            {
+                f"{axes} {far}": lambda record, axes=axes, number=number: loss_by_distance(record, axes)[number]
+                for axes in bias.AXES
+                for number, far in enumerate(bias.DISTANCES)
+                if far
+            },
+        )
+        made[f"{scale}: answers that change with the order of two pictures, %"] = _rows(
+            found,
+            "pairs",
+            {
+                "all": lambda record: changed(record).mean(),
+                **{
+                    kind: lambda record, kind=kind: changed(record, (kind,)).mean()
+                    for kind in ("What shape", "What colour", "Where is", "Which is")
+                },
+            },
+        )
+    return {title: table for title, table in made.items() if table}
+
+
+def _rates(records, scale, scales):
+    rates, seeds = scales[scale].rates, scales[scale].rate_seeds
+    rows = []
+    for arm in RATE_ARMS.values():
+        names = [[Run("shapes", scale, arm, seed, rate).name for seed in seeds] for rate in rates]
+        rows.append(
+            [arm, *(_spread([100 * score(records[name]) for name in each if name in records]) for each in names)]
+        )
+    return _table(["arm", *(f"{rate:g} times" for rate in rates)], rows)
+
+
+def _tests(found, what, scales):
+    arms = found.arms(what)
+    if not arms:
+        return {}
+    task, scale = TASKS[what], scales[found.scale]
+    kinds = {test: questions_of(task, test, 0, scale) for test in task.TESTS}
+    by_kind = [(test, kind) for test, asked in kinds.items() for kind in sorted(asked)]
+    return {
+        "share right, %": _rows(
+            found, what, {test: lambda record, test=test: 100 * share(record["tests"][test]) for test in task.TESTS}
+        ),
+        "share right by kind, %": _rows(
+            found,
+            what,
+            {
+                f"{kind}: {test}": lambda record, test=test, kind=kind: outcomes(record, (test,), (kind,)).mean()
+                for test, kind in by_kind
+            },
+            ["chance", *(f"{100 * chance(kinds[test][kind]):.1f}" for test, kind in by_kind)],
+        ),
+        'impossible answers to "Where is", %': _rows(
+            found, what, {test: lambda record, test=test: impossible(record, test) for test in task.TESTS}
+        ),
+        "learning": _table(
             [
                 "arm",
-                "where: as trained",
-                "which: as trained",
-                "larger",
-                "what colour, what shape: as trained",
-                "larger",
-                "how many: as trained",
-                "larger",
+                "runs",
+                "learning rate, times",
+                "share right at the end, %",
+                f"runs that reach {100 * ENOUGH:.0f} %",
             ],
             [
                 [
                     arm,
-                    _spread([_kinds(run, "as trained", WHERE) for run in runs]),
-                    *(
-                        _spread([_kinds(run, test, kinds) for run in runs])
-                        for kinds in (WHICH, CONTENTS, COUNTS)
-                        for test in ("as trained", "larger")
-                    ),
+                    str(len(runs)),
+                    f"{next(iter(runs.values()))['rate']:g}",
+                    _spread([100 * run["curve"][-1][2] for run in runs.values()]),
+                    median_steps(list(runs.values()), ENOUGH),
                 ]
-                for arm, runs in arms.items()
+                for arm in arms
+                for runs in [found.runs(what, arm)]
             ],
-        )
-        steps = [point["step"] for point in arms["mrope"][0]["curve"]][2::2]
-        found[f"{scale} learning"] = _table(
-            ["arm", *(f"step {step}" for step in steps)],
-            [[arm, *(_spread([_at(run, step) for run in runs]) for step in steps)] for arm, runs in arms.items()],
-        )
-        for baseline, compared in (("mrope", arms), ("circle", [arm for arm in RINGS if arm in arms])):
-            found[f"{scale} against {baseline}"] = _table(
-                ["arm", "while learning", *TESTS],
-                [[arm, *_against(arms[arm], arms[baseline])] for arm in compared if arm != baseline],
-            )
-        found[f"{scale} switch"] = _switch(records, scales, scale)
-    return found
+        ),
+    }
 
 
-def draw(records: dict[str, dict], scales: dict, folder: Path) -> None:
-    """The figures as PNG and SVG: learning curves, tests and switches, one panel per scale."""
-    for name, draw_panel in (("learning", _draw_learning), ("tests", _draw_tests), ("switch", _draw_switch)):
-        figure, panels = plt.subplots(1, len(scales), figsize=(11, 4.6), squeeze=False)
-        for axes, scale in zip(panels[0], scales):
-            draw_panel(axes, records, scales, scale)
-            axes.set_title(f"{scale} scale")
-            axes.grid(alpha=0.3)
-            axes.legend(fontsize=7, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
-        figure.tight_layout()
-        save(figure, folder / f"study_{name}")
-
-
-def save(figure, path: Path) -> None:
-    """Write a figure as PNG and as SVG, the same bytes for the same content."""
-    with plt.rc_context({"svg.hashsalt": path.name}):
-        figure.savefig(path.with_suffix(".png"), dpi=110, metadata={"Software": None})
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-    plt.close(figure)
-
-
-def _of(records, scales, scale, arm, switch=False):
-    """The records of an arm, in the order of seeds."""
-    runs = [run for run in make_runs(scales) if (run.scale, run.arm, run.switch) == (scale, arm, switch)]
-    return [records[run.name] for run in runs]
-
-
-def _at(run, step):
-    return next(point["exact"] for point in run["curve"] if point["step"] == step)
-
-
-def _kinds(run, test, kinds):
-    return mean(run["tests"][test]["by_kind"][kind] for kind in kinds)
-
-
-def _exact(run, test):
-    """Share of exact answers; on boards of other sizes the mean over the kinds of question that are defined there."""
-    found = run["tests"][test]
-    if test in TRAINED_BOARDS:
-        return found["exact"]
-    return mean(share for kind, share in found["by_kind"].items() if kind != UNDEFINED_ELSEWHERE)
-
-
-def _interval(values):
-    """Half the width of the 95 % interval of the mean; None for a single seed."""
-    if len(values) < 2:
-        return None
-    return stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+def _rows(found, what, measures, last=None):
+    """A table of arms by measures, each the mean over seeds with half its interval."""
+    rows = [
+        [
+            arm,
+            *(
+                _spread([measure(record) for record in found.runs(what, arm).values()])
+                for measure in measures.values()
+            ),
+        ]
+        for arm in found.arms(what)
+    ]
+    return _table(["arm", *measures], rows + [last] if rows and last else rows)
 
 
 def _spread(values):
-    half = _interval(values)
-    return f"{100 * mean(values):.1f} %" + ("" if half is None else f" ± {100 * half:.1f}")
-
-
-def _ahead(points):
-    """Percentage points with the interval's ends."""
-    middle, half = mean(points), _interval(points)
-    return f"{middle:+.1f}" + ("" if half is None else f" [{middle - half:+.1f}, {middle + half:+.1f}]")
-
-
-def _while_learning(run):
-    """The mean of the learning curve: how much was known, on average, in the course of training."""
-    return mean(point["exact"] for point in run["curve"][1:])
-
-
-def _against(runs, baseline):
-    """Percentage points ahead of the baseline from the same seed."""
-    measures = [_while_learning, *(lambda run, test=test: _exact(run, test) for test in TESTS)]
-    for measure in measures:
-        yield _ahead([100 * (measure(run) - measure(other)) for run, other in zip(runs, baseline)])
-
-
-def _runs(records, scales):
-    rows = []
-    for scale, what in scales.items():
-        for switch in (False, True):
-            own = [records[run.name] for run in make_runs(scales) if (run.scale, run.switch) == (scale, switch)]
-            if own:
-                rows.append(
-                    [
-                        scale + (", switch" if switch else ""),
-                        str(len(own)),
-                        str(what.switch_steps if switch else what.steps),
-                        f"{LAYERS} x {what.hidden}, {own[0]['parameters'] / 1e6:.2f} M",
-                        f"{what.rope_theta:g}, {list(what.mrope_section)}",
-                        f"{sum(run['seconds'] for run in own) / 60:.0f} min",
-                    ]
-                )
-    return _table(
-        ["scale", "runs", "steps each", "layers x width, parameters trained", "theta, sections", "time"], rows
-    )
-
-
-def _switch(records, scales, scale):
-    arms = {arm: _of(records, scales, scale, arm, switch=True) for arm in scales[scale].switches}
-    steps = [point["step"] for point in arms["stay"][0]["curve"]]
-    end = len(steps) - 1
-    shown = [steps[number] for number in sorted({0, end // 10, end // 5, end // 2, end})]
-    rows = []
-    for arm, runs in arms.items():
-        cost = [100 * (_while_learning(run) - _while_learning(stay)) for run, stay in zip(runs, arms["stay"])]
-        last = _ahead(cost) if arm != "stay" else ""
-        rows.append([arm, *(_spread([_at(run, step) for run in runs]) for step in shown), last])
-    return _table(["arm", *(f"step {step}" for step in shown), "against staying, all steps"], rows)
+    if not values:
+        return ""
+    half = interval(values)
+    return f"{mean(values):.1f}" + ("" if half is None else f" ± {half:.1f}")
 
 
 def _table(header, rows):
+    if not any(any(row[1:]) for row in rows):
+        return ""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _draw_learning(axes, records, scales, scale):
-    # Nothing is known at the first point.
-    _draw_curves(axes, {arm: _of(records, scales, scale, arm) for arm in scales[scale].arms}, first=1)
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m evidence.study.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help=f"what evidence.study wrote ({RESULTS.name})")
+    parser.add_argument("--quick", action="store_true", help="the results are those of evidence.study --quick")
+    given = parser.parse_args()
+    scales = QUICK if given.quick else SCALES
+    try:
+        records = read_records(given.results, scales)
+        if not records:
+            raise EvidenceError(f"{given.results} has no runs yet: python -m evidence.study makes them.")
+    except (EvidenceError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{len(records)} runs; means over seeds with half their 95 % intervals\n")
+    if found := claims(records, scales):
+        print(f"## Claims\n\n{claims_table(found)}\n")
+    for title, table in tables(records, scales).items():
+        print(f"## {title}\n\n{table}\n")
+    return 0
 
 
-def _draw_switch(axes, records, scales, scale):
-    _draw_curves(axes, {arm: _of(records, scales, scale, arm, switch=True) for arm in scales[scale].switches})
-    axes.set_xlabel("steps after the switch from M-RoPE")
-
-
-def _draw_curves(axes, arms, first=0):
-    for arm, runs in arms.items():
-        steps = [point["step"] for point in runs[0]["curve"][first:]]
-        values = [[100 * point["exact"] for point in run["curve"][first:]] for run in runs]
-        axes.plot(steps, [mean(column) for column in zip(*values)], color=COLOURS[arm], label=arm, linewidth=1.5)
-        axes.fill_between(
-            steps, *([edge(column) for column in zip(*values)] for edge in (min, max)), color=COLOURS[arm], alpha=0.08
-        )
-    axes.set(xlabel="steps", ylabel="exact answers, %")
-
-
-def _draw_tests(axes, records, scales, scale):
-    arms = scales[scale].arms
-    for number, arm in enumerate(arms):
-        runs = _of(records, scales, scale, arm)
-        values = [[100 * _exact(run, test) for run in runs] for test in TESTS]
-        places = [place + 0.8 * (number + 0.5) / len(arms) - 0.4 for place in range(len(TESTS))]
-        axes.bar(places, [mean(each) for each in values], 0.8 / len(arms), color=COLOURS[arm], label=arm, alpha=0.75)
-        for place, each in zip(places, values):
-            axes.plot([place] * len(each), each, color="0.3", marker="_", markersize=4, linewidth=0.8)
-    axes.set_xticks(range(len(TESTS)), [test.replace(", ", ",\n") for test in TESTS], fontsize=8)
-    axes.set(ylabel="exact answers, %")
+if __name__ == "__main__":
+    sys.exit(main())
