@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from evidence.geometry.sections import interleave, section_sizes
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 from shapes.checkpoint import model_config, save_processor
 
 from . import tower
 from .arms import ARMS, LAYERS, TASKS, Run, tower_path
 from .boards import CELL
-from .sections import interleave, section_sizes
 
 
 class StudyConfig(Qwen2_5_VLConfig_CircleRoPE_V2):
@@ -56,7 +56,7 @@ def make_model(run: Run, scales: dict, work: Path):
     torch.manual_seed(run.seed)
     model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config)
     if arm.sections == "interleaved":
-        interleave(model)
+        interleave(model.model.language_model.rotary_emb, sizes)
     tower.prepare(model, processor, task, scale, tower_path(run, scales, work))
     return model, processor
 

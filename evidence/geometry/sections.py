@@ -26,12 +26,11 @@ def interleaved_order(sizes: tuple[int, int, int]) -> torch.Tensor:
     return row.argsort(stable=True)
 
 
-def interleave(model) -> None:
-    """Give a model's sections, whose sizes are in its config, their frequencies in turns.
+def interleave(embedding, sizes: tuple[int, int, int]) -> None:
+    """Give the sections of a rotary embedding, which are as large as `section_sizes` says, their frequencies in turns.
 
     Sections stay where they are among the components of a head, and only their frequencies change: the same as
     Qwen3-VL's embedding but for the order of the components, which random weights do not know.
     """
-    rope = model.model.language_model.rotary_emb
-    order = interleaved_order(tuple(model.config.text_config.rope_parameters["mrope_section"]))
-    rope.inv_freq.copy_(rope.inv_freq[order.to(rope.inv_freq.device)])
+    order = interleaved_order(sizes).to(embedding.inv_freq.device)
+    embedding.inv_freq.copy_(embedding.inv_freq[order])
