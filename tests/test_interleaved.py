@@ -4,9 +4,11 @@ import numpy
 import pytest
 import torch
 from transformers import Qwen3VLTextConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
 
 from circle_rope_imp import axis_of_pairs, interleaved_section
+from configuration_qwen2_5_vl_circle_rope import plain_rope
 from modeling_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
 )
@@ -168,11 +170,14 @@ def test_one_range_of_frequencies_for_all_axes_where_it_grows_with_the_sequence(
     for block in (INTERLEAVED, {**INTERLEAVED, "mrope_section": [4, 2, 2]}):
         embedding = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(make_config(block, rope_scaling=rope))
         embedding = embedding.model.language_model.rotary_emb
-        before = embedding.inv_freq.clone()
+        text = make_config(rope_scaling=rope).text_config
+        with plain_rope(text):
+            stock = Qwen2_5_VLRotaryEmbedding(text)
         positions = torch.stack([torch.arange(700.0), torch.arange(700.0) / 7, torch.arange(700.0) / 70])[:, None]
         cos, _ = embedding(torch.zeros(1), positions)
         frequencies = embedding.inv_freq.double()
-        assert not torch.equal(embedding.inv_freq, before)
+        stock(torch.zeros(1), positions)
+        assert torch.equal(embedding.inv_freq, stock.inv_freq)
         angles = positions[axis_of_pairs((4, 2, 2), interleaved=True), 0].double() * frequencies[:, None]
         expected = torch.cat([angles, angles]).cos().T.float()
         torch.testing.assert_close(cos.reshape(-1, *expected.shape)[0], expected, atol=1e-4, rtol=0)
