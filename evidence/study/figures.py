@@ -89,7 +89,8 @@ def _learning(scales_found):
                 half = numpy.array([interval(column.tolist()) for column in shares.T])
                 axes.fill_between(steps, shares.mean(0) - half, shares.mean(0) + half, color=colour, alpha=0.12, lw=0)
         axes.set(title=f"{found.scale} scale, boards as trained", xlabel="step", ylabel="right answers, %")
-    return finish(figure, panels[0][0], columns=6, below=0.1)
+        axes.set_ylim(bottom=30)
+    return finish(figure, panels[0][0], columns=3 * len(scales_found), below=0.1 if len(scales_found) > 1 else 0.16)
 
 
 def _bias(found):
