@@ -136,8 +136,8 @@ def test_the_sections_parts_add_up_to_the_variance():
 def test_interleaved_sections_give_high_frequencies_to_every_axis():
     """The values are those of a review of this repo, made with other code."""
     assert [INTERLEAVED.pairs(section).sum().item() for section in "thw"] == [24, 20, 20]
-    for geometry, expected in ((MRopeGeometry(), 0.300), (CircleGeometry(), 0.388)):
-        _, image = place(geometry, 16, 16, text_tokens=1)
+    for layout, expected in ((MRopeGeometry(), 0.300), (CircleGeometry(), 0.388)):
+        _, image = place(layout, 16, 16, text_tokens=1)
         assert expected_variance(image, INTERLEAVED).sum().sqrt().item() == pytest.approx(expected, abs=5e-4)
         parts = [expected_variance(image, INTERLEAVED)[INTERLEAVED.pairs(section)].sum().item() for section in "hw"]
         assert 0.8 < parts[0] / parts[1] < 1.25

@@ -125,12 +125,10 @@ def test_a_test_set_is_of_the_seed_alone_and_questions_stand_in_the_order_of_out
     scale = QUICK["small"]
     assert make_test(shapes, "larger", 0, scale) == make_test(shapes, "larger", 0, scale)
     assert make_test(shapes, "larger", 0, scale) != make_test(shapes, "larger", 1, scale)
-    for test, outcomes in record["tests"].items():
+    for test, by_kind in record["tests"].items():
         asked = questions_of(shapes, test, 0, scale)
-        assert {kind: len(each) for kind, each in asked.items()} == {
-            kind: len(each) for kind, each in outcomes.items()
-        }
-        assert set("".join(outcomes.values())) <= set("01x")
+        assert {kind: len(each) for kind, each in asked.items()} == {kind: len(each) for kind, each in by_kind.items()}
+        assert set("".join(by_kind.values())) <= set("01x")
         assert len({number for each in asked.values() for number, _, _ in each}) == 16 * len(shapes.TESTS[test])
         assert {board for each in asked.values() for _, board, _ in each} == set(shapes.TESTS[test])
     assert all(scale.board_pictures >= 512 for scale in SCALES.values())
@@ -522,7 +520,7 @@ def test_the_named_contrast_stands_first_and_alone_is_not_corrected():
     assert same.p > same.found.p
     assert claims_table(made).count("\n") == len(made) + 1
     front = front_table(made)
-    assert "+31.0 points" in front and "larger" not in front and front.count("named beforehand") == 1
+    assert "| +31.0 |" in front and "larger" not in front and front.count("named beforehand") == 1
 
 
 @pytest.fixture(scope="module")
@@ -554,7 +552,7 @@ def test_the_report_goes_as_far_as_the_records(some_study, tmp_path):
         assert any(line.startswith("## small") and title in line for line in page.splitlines()), title
     assert any(line.startswith("| chance | ") for line in page.splitlines()) and "real" not in page
     front = (tmp_path / "README.md").read_text()
-    assert f"| {ahead:+.1f} points |" in front and "| one seed |" in front
+    assert f"| {ahead:+.1f} |" in front and "| one seed |" in front
     for figure in ("study_layouts", "study_learning", "study_bias", "spread_by_grid"):
         assert {(tmp_path / "figures" / f"{figure}.{kind}").exists() for kind in ("png", "svg")} == {True}, figure
     assert not (tmp_path / "figures" / "study_digits_and_schedules.png").exists()
