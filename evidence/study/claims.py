@@ -13,7 +13,6 @@ from .found import Found, changed, loss_by_distance, outcomes, slope_over_cells,
 from .markdown import table
 from .statistics import LEVEL, Difference, holm
 
-BOARD = "3x3"
 # Those for the front page, then those for the file of tables alone.
 FRONT_PAIRS = (
     ("ring-contiguous", "grid-contiguous"),
@@ -84,8 +83,20 @@ def _claims(found: Found) -> Iterator[Claim]:
                 front = test == SCORED and (arm, other) in FRONT_PAIRS
                 yield Claim(found.scale, what, f"{arm} minus {other}, {test}", "points", difference, front=front)
     measures = {
-        "spread of accuracy over cells": ("points", lambda record: spread_over_cells(record, BOARD)),
-        "slope of the margin over cells, size": ("logits", lambda record: abs(slope_over_cells(record, BOARD))),
+        **{
+            f"spread of accuracy over cells of {board}": (
+                "points",
+                lambda record, board=board: spread_over_cells(record, board),
+            )
+            for board in ("3x3", "6x6")
+        },
+        **{
+            f"slope of the margin over cells of {board}, size": (
+                "logits",
+                lambda record, board=board: abs(slope_over_cells(record, board)),
+            )
+            for board in ("3x3", "6x6")
+        },
         f"loss with the text {bias.DISTANCES[-1]} units away": (
             "points",
             lambda record: loss_by_distance(record, "all axes")[-1],
@@ -94,7 +105,7 @@ def _claims(found: Found) -> Iterator[Claim]:
     for arm in ("ring-contiguous", "shared", "grid-interleaved"):
         for title, (unit, measure) in measures.items():
             difference = found.compare(BIAS, arm, "grid-contiguous", measure)
-            front = arm == "ring-contiguous" and unit == "points"
+            front = arm == "ring-contiguous" and unit == "points" and "3x3" not in title
             sentence = f"{title}, {arm} minus grid-contiguous"
             yield Claim(found.scale, "shapes", sentence, unit, difference, front=front)
     for arm in ("ring-contiguous", "grid-interleaved"):
