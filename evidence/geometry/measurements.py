@@ -26,7 +26,7 @@ FROM_AFAR = ("flattened", "shared index", "M-RoPE", "circle R 10", "circle R 10,
 _GEOMETRIES = {"circle": CircleGeometry(), "mrope": MRopeGeometry()}
 AGE = {name: tuple(_GEOMETRIES[own] for own in age_schedule(name, 36)) for name in STRATEGIES}
 
-ROPES = {
+ROPES: dict[str, dict] = {
     "Qwen2.5-VL": {"head_dim": 128, "theta": 1e6, "mrope_section": (16, 24, 24)},
     # The same frequencies, handed out in turns.
     "interleaved": {"head_dim": 128, "theta": 1e6, "mrope_section": (16, 24, 24), "sections": "interleaved"},
@@ -50,7 +50,7 @@ def all_series(grids: list[tuple[int, int]], draws: int, seed: int) -> Iterator[
     with_age = {**MAIN, "AGE strategy_4": AGE["strategy_4"]}
     for measure, series in ((large, "grid"), (interleaved, "interleaved grid")):
         yield [measure(series, layout, geometry, grid) for grid in grids for layout, geometry in with_age.items()]
-    knobs = {
+    knobs: dict[str, dict] = {
         "radius": radii,
         "alpha": {alpha: CircleGeometry(alpha=alpha) for alpha in ALPHAS},
         "dff": {rate: CircleGeometry(dff_rate=rate) for rate in DFF_RATES},
@@ -115,7 +115,7 @@ class Measure:
             )
         return self._known[key]
 
-    def sections(self, layout, geometry, grid) -> dict:
+    def sections(self, layout, geometry, grid: tuple[int, int]) -> dict:
         """The spread of each section by itself, and the exact variance of every frequency pair."""
         text, image = place(geometry, *grid, text_tokens=TEXT_TOKENS)
         return {
@@ -124,7 +124,7 @@ class Measure:
             "pairs": expected_variance(image, self.rope).tolist(),
         }
 
-    def candidate(self, layout, geometry, grid) -> dict:
+    def candidate(self, layout, geometry, grid: tuple[int, int]) -> dict:
         """How well tokens remain apart, too: `nearest` and `adjacent`, in units of the logit.
 
         `nearest` is the root mean square difference of the logits of a token and of the one most like it, the median

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from evidence.geometry.layouts import FlattenedGeometry, SharedGeometry
 from evidence.geometry.sections import section_sizes
 
-from . import digits, pairs, shapes
+from . import bias, digits, pairs, shapes
 from .boards import METRIC
 
 TASKS = {"shapes": shapes, "pairs": pairs, "digits": digits}
@@ -152,6 +152,7 @@ def recipe(run: Run, scales: dict[str, Scale]) -> dict:
         "layout": type(arm.layout).__name__ if arm.layout else None,
         "trained_on": [list(board) for board in task.TRAINED_ON],
         "tests": {name: [list(board) for board in boards] for name, boards in task.TESTS.items()},
+        **(bias.recipe() if run.what == BIAS else {}),
     }
 
 

@@ -11,12 +11,19 @@ from . import shapes
 from .answers import answer
 from .boards import Board, Question, make_example
 
-MOVED_ON = {"3x3": Board(3, 3, 4, 4), "4x4": Board(4, 4, 4, 4)}
+# On boards near those of training every arm may be right everywhere, which says nothing: so on a far larger one, too.
+MOVED_ON = {"3x3": Board(3, 3, 4, 4), "4x4": Board(4, 4, 4, 4), "6x6": Board(6, 6, 4, 4)}
 DISTANCES = (0, 4, 16, 64, 256)
 AXES = {"all axes": (0, 1, 2), "t": (0,), "h and w": (1, 2)}
 FAR_BOARD = Board(3, 3, 2, 4)
 TOGETHER = 16
 QUESTIONS = 6
+
+
+def recipe() -> dict:
+    """What the probes' results depend on beside the weights and the seed."""
+    moved_on = {name: list(board) for name, board in MOVED_ON.items()}
+    return {"moved_on": moved_on, "distances": list(DISTANCES), "far_board": list(FAR_BOARD), "asked": QUESTIONS}
 
 
 def measure(model, processor, seed: int, scenes: int) -> dict:

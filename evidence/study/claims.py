@@ -13,16 +13,19 @@ from .found import Found, changed, loss_by_distance, outcomes, slope_over_cells,
 from .markdown import table
 from .statistics import LEVEL, Difference, holm
 
-BOARD = "3x3"
-PAIRS = (
+# Those for the front page, then those for the file of tables alone.
+FRONT_PAIRS = (
     ("ring-contiguous", "grid-contiguous"),
-    ("ring-contiguous", "grid-interleaved"),
     ("grid-interleaved", "grid-contiguous"),
-    ("ring-interleaved", "ring-contiguous"),
     ("ring-interleaved", "grid-interleaved"),
-    ("grid-contiguous", "flattened"),
     ("grid-contiguous", "shared"),
     *((f"{each}-{name}", f"ring-{name}") for name in ("contiguous", "interleaved") for each in STRATEGIES),
+)
+PAIRS = (
+    *FRONT_PAIRS,
+    ("ring-contiguous", "grid-interleaved"),
+    ("ring-interleaved", "ring-contiguous"),
+    ("grid-contiguous", "flattened"),
 )
 
 
@@ -31,7 +34,7 @@ class Claim:
     """A difference between two arms.
 
     Attributes:
-        scale, what: where it was measured: a scale, and what the arms were trained on.
+        scale, what: where it was measured: the size of the models, and the task that they were trained on.
         sentence: what was subtracted from what.
         unit: of the difference.
         found: the difference.
@@ -77,13 +80,24 @@ def _claims(found: Found) -> Iterator[Claim]:
         for test in (SCORED, "larger"):
             for what in ("shapes", "digits"):
                 difference = found.compare(what, arm, other, lambda record, test=test: outcomes(record, (test,)))
-                yield Claim(
-                    found.scale, what, f"{arm} minus {other}, {test}", "points", difference, front=test == SCORED
-                )
+                front = test == SCORED and (arm, other) in FRONT_PAIRS
+                yield Claim(found.scale, what, f"{arm} minus {other}, {test}", "points", difference, front=front)
     measures = {
-        "spread of accuracy over cells": ("points", lambda record: spread_over_cells(record, BOARD)),
-        "slope of the margin over cells, size": ("logits", lambda record: abs(slope_over_cells(record, BOARD))),
-        f"loss with the text {bias.DISTANCES[-1]} away": (
+        **{
+            f"spread of accuracy over cells of {board}": (
+                "points",
+                lambda record, board=board: spread_over_cells(record, board),
+            )
+            for board in ("3x3", "6x6")
+        },
+        **{
+            f"slope of the margin over cells of {board}, size": (
+                "logits",
+                lambda record, board=board: abs(slope_over_cells(record, board)),
+            )
+            for board in ("3x3", "6x6")
+        },
+        f"loss with the text {bias.DISTANCES[-1]} units away": (
             "points",
             lambda record: loss_by_distance(record, "all axes")[-1],
         ),
@@ -91,28 +105,29 @@ def _claims(found: Found) -> Iterator[Claim]:
     for arm in ("ring-contiguous", "shared", "grid-interleaved"):
         for title, (unit, measure) in measures.items():
             difference = found.compare(BIAS, arm, "grid-contiguous", measure)
-            yield Claim(
-                found.scale, "position bias", f"{title}, {arm} minus grid-contiguous", unit, difference, front=True
-            )
+            front = arm == "ring-contiguous" and unit == "points" and "3x3" not in title
+            sentence = f"{title}, {arm} minus grid-contiguous"
+            yield Claim(found.scale, "shapes", sentence, unit, difference, front=front)
     for arm in ("ring-contiguous", "grid-interleaved"):
         difference = found.compare("pairs", arm, "grid-contiguous", changed)
-        sentence = f"answers that change with the order of two pictures, {arm} minus grid-contiguous"
-        yield Claim(found.scale, "position bias", sentence, "points", difference, front=True)
+        sentence = f"answers that change with the order, {arm} minus grid-contiguous"
+        yield Claim(found.scale, "pairs", sentence, "points", difference, front=arm == "ring-contiguous")
 
 
 def front_table(found: list[Claim]) -> str:
     """The claims of the front page: claim, number, interval by Student's t over seeds, verdict."""
     rows = [
         [
-            f"{claim.scale}, {claim.what}: {claim.sentence}" + (" **(named beforehand)**" if claim.named else ""),
-            f"{claim.found.mean:+.1f} {claim.unit}",
+            f"{claim.scale}, {claim.what}",
+            claim.sentence + (" (named beforehand)" if claim.named else ""),
+            f"{claim.found.mean:+.1f}",
             _ends(claim.found.interval, 1),
             claim.verdict,
         ]
         for claim in found
         if claim.front
     ]
-    return table(["claim", "number", "95 % interval", "verdict"], rows)
+    return table(["scale, task", "claim", "points", "95 % interval", "verdict"], rows)
 
 
 def claims_table(found: list[Claim]) -> str:

@@ -28,6 +28,7 @@ STYLE = {
         for sections, line in (("contiguous", "-"), ("interleaved", "--"))
     },
 }
+BOARD = "6x6"
 ARMS_SHOWN = [arm for arm in STYLE if not arm.startswith("strategy")]
 
 
@@ -89,17 +90,18 @@ def _learning(scales_found):
                 half = numpy.array([interval(column.tolist()) for column in shares.T])
                 axes.fill_between(steps, shares.mean(0) - half, shares.mean(0) + half, color=colour, alpha=0.12, lw=0)
         axes.set(title=f"{found.scale} scale, boards as trained", xlabel="step", ylabel="right answers, %")
-    return finish(figure, panels[0][0], columns=6, below=0.1)
+        axes.set_ylim(bottom=30)
+    return finish(figure, panels[0][0], columns=3 * len(scales_found), below=0.1 if len(scales_found) > 1 else 0.16)
 
 
 def _bias(found):
     """By cell, by the distance of the text, and by the order of pictures."""
     arms = [arm for arm in ARMS_SHOWN if found.runs(BIAS, arm)]
-    figure = plt.figure(figsize=(11.1, 5.6))
+    figure = plt.figure(figsize=(11.1, 5.8), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.35))
     panels = top.subplots(1, len(arms) + 1, width_ratios=[1] * len(arms) + [0.07])
     cells = {
-        arm: 100 * numpy.mean([_accuracy(run["cells"]["4x4"]) for run in found.runs(BIAS, arm).values()], 0)
+        arm: 100 * numpy.mean([_accuracy(run["cells"][BOARD]) for run in found.runs(BIAS, arm).values()], 0)
         for arm in arms
     }
     lowest = min(each.min() for each in cells.values())
@@ -110,9 +112,9 @@ def _bias(found):
         axes.grid(visible=False)
         for (row, column), value in numpy.ndenumerate(cells[arm].reshape(side, side)):
             colour = "black" if value > (lowest + 100) / 2 else "white"
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color=colour)
     top.colorbar(shown, cax=panels[-1])
-    top.suptitle('"What shape is red?" with the thing in each cell of 4 x 4, right answers, %', fontsize=10)
+    top.suptitle(f'"What shape is red?" with the thing in each cell of {BOARD}, right answers, %', fontsize=10)
 
     paired = [arm for arm in ARMS_SHOWN if found.runs("pairs", arm)]
     panels = bottom.subplots(1, len(bias.AXES) + bool(paired))
@@ -141,7 +143,8 @@ def _bias(found):
             _dots(panels[-1], arm, row, [changed(run).mean() for run in found.runs("pairs", arm).values()])
         panels[-1].set(title="order of two pictures", yticks=range(len(paired)), yticklabels=paired[::-1])
         panels[-1].set_xlabel("answers that change, %")
-    return finish(bottom, panels[0], columns=6, below=0.1) and figure
+    bottom.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return figure
 
 
 def _accuracy(cells):

@@ -59,10 +59,15 @@ def difference(values: list[numpy.ndarray]) -> Difference:
     return Difference(
         float(means.mean()),
         by_seed,
-        tuple(map(float, test.confidence_interval(LEVEL))),
-        tuple(numpy.quantile(drawn, tails).tolist()),
+        _ends(test.confidence_interval(LEVEL)),
+        _ends(numpy.quantile(drawn, tails)),
         float(test.pvalue),
     )
+
+
+def _ends(interval) -> tuple[float, float]:
+    low, high = interval
+    return float(low), float(high)
 
 
 def _draw_questions(values):

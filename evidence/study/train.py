@@ -96,7 +96,9 @@ def train(run: Run, work: Path, scales: dict) -> dict:
             print(f"{run.name}: step {step}/{steps}  loss {curve[-1][1]}  right {right:.1%}", flush=True)
 
     tests = {test: make_test(task, test, run.seed, scale) for test in task.TESTS}
-    found = {"tests": {test: evaluate(model, processor, task, examples) for test, examples in tests.items()}}
+    found: dict[str, dict] = {
+        "tests": {test: evaluate(model, processor, task, examples) for test, examples in tests.items()}
+    }
     if task.PICTURES > 1:
         found["changed"] = bias.order(model, processor, task, tests["as trained"])
     unfinished = weights_path(run, scales, work).with_suffix(f".{os.getpid()}")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -20,16 +21,17 @@ from transformers import Qwen3VLTextConfig
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
 
 from configuration_qwen2_5_vl_circle_rope import age_schedule, validate_circle_rope
+from evidence.geometry.sections import interleaved_order, section_sizes
 from evidence.study import bias, digits, pairs, shapes
 from evidence.study.__main__ import minutes_of
 from evidence.study.answers import answer, chance, make_test, questions_of, share
 from evidence.study.arms import ARMS, BIAS, LAYERS, QUICK, SCALES, TASKS, Run, recipe, weights_path
 from evidence.study.boards import CELL, METRIC, TRAINED_ON, Board, is_held_out, make_example, place_name, place_names
+from evidence.study.claims import Claim, claims, claims_table, front_table
 from evidence.study.experiments import best_arms, best_rates, best_sections, rate_runs, runs_of
-from evidence.study.found import loss_by_distance, median_steps, slope_over_cells, spread_over_cells
+from evidence.study.found import loss_by_distance, median_steps, outcomes, slope_over_cells, spread_over_cells
 from evidence.study.model import make_model
 from evidence.study.records import EvidenceError, append, parse_name, read_records
-from evidence.study.sections import interleaved_order, section_sizes
 from evidence.study.statistics import difference, holm
 from evidence.study.train import make_record
 
@@ -123,12 +125,10 @@ def test_a_test_set_is_of_the_seed_alone_and_questions_stand_in_the_order_of_out
     scale = QUICK["small"]
     assert make_test(shapes, "larger", 0, scale) == make_test(shapes, "larger", 0, scale)
     assert make_test(shapes, "larger", 0, scale) != make_test(shapes, "larger", 1, scale)
-    for test, outcomes in record["tests"].items():
+    for test, by_kind in record["tests"].items():
         asked = questions_of(shapes, test, 0, scale)
-        assert {kind: len(each) for kind, each in asked.items()} == {
-            kind: len(each) for kind, each in outcomes.items()
-        }
-        assert set("".join(outcomes.values())) <= set("01x")
+        assert {kind: len(each) for kind, each in asked.items()} == {kind: len(each) for kind, each in by_kind.items()}
+        assert set("".join(by_kind.values())) <= set("01x")
         assert len({number for each in asked.values() for number, _, _ in each}) == 16 * len(shapes.TESTS[test])
         assert {board for each in asked.values() for _, board, _ in each} == set(shapes.TESTS[test])
     assert all(scale.board_pictures >= 512 for scale in SCALES.values())
@@ -409,12 +409,13 @@ def test_a_run_that_does_not_fit_the_budget_is_not_started(tmp_path):
 
 
 def test_results_of_other_recipes_are_not_mixed(tmp_path):
-    for module, option in (("evidence.study", "--output"), ("evidence.study.report", "--results")):
+    for module, option in (("evidence.study", "--output"), ("evidence.report", "--study")):
         assert_refused(run(module, option, quick_records(tmp_path)), "line 1", "recipes are not mixed")
 
 
 def test_results_of_the_older_metric_are_refused_with_the_reason(tmp_path):
-    older = ROOT / "evidence" / "results" / "study.jsonl"
+    made = {"recipe": {"tests": {"larger": [[4, 4, 2, 4]]}}, "tests": {"larger": {"Where is": [3, 16]}}}
+    older = write(tmp_path / "older.jsonl", {"run": "small/circle/0", "scale": "small", "arm": "circle", **made})
     mixed = write(tmp_path / "runs.jsonl", record_of(SHAPES_RUN))
     mixed.write_text(mixed.read_text() + older.read_text())
     for path, line in ((older, 1), (mixed, 2)):
@@ -492,7 +493,39 @@ def test_measures_of_position_bias():
     )
 
 
-def test_the_report_goes_as_far_as_the_records(trained, work, tmp_path):
+def a_claim(values, named=False, front=True):
+    found = difference([numpy.array([each]) for each in values])
+    return Claim("small", "shapes", "one minus other", "points", found, named, front, found.p)
+
+
+def test_a_verdict_needs_both_intervals_and_the_corrected_p():
+    sure, unsure = a_claim([5.0, 5.1, 5.2]), a_claim([1.0, 2.0, 3.0])
+    assert sure.verdict == "above zero" and unsure.verdict == "open" and a_claim([1.0]).verdict == "one seed"
+    assert replace(sure, p=0.06).verdict == "open (after correction)"
+    assert a_claim([-5.0, -5.1, -5.2]).verdict == "below zero"
+
+
+def test_the_named_contrast_stands_first_and_alone_is_not_corrected():
+    ring, other = {0: 0.8, 1: 0.81, 2: 0.82}, 0.5
+    records = some_records(lambda each: ring.get(each.seed, 0.8) if each.arm == "ring-contiguous" else other, seeds=3)
+    for record in records.values():
+        record["tests"]["as trained"] = {"Which is": record["tests"]["as trained"]["Where is"]}
+        record["tests"]["larger"] = record["tests"]["as trained"]
+    made = claims(records, SCALES)
+    assert [claim.named for claim in made] == [True] + [False] * (len(made) - 1)
+    assert made[0].found.mean == pytest.approx(31) and made[0].p == made[0].found.p and made[0].verdict == "above zero"
+    assert made[0].sentence == 'ring-contiguous minus grid-interleaved, all "Which is"'
+    assert [claim.p for claim in made[1:]] == holm([claim.found for claim in made[1:]])
+    same = next(claim for claim in made if claim.sentence.startswith("ring-contiguous minus grid-interleaved, as"))
+    assert same.p > same.found.p
+    assert claims_table(made).count("\n") == len(made) + 1
+    front = front_table(made)
+    assert "| +31.0 |" in front and "larger" not in front and front.count("named beforehand") == 1
+
+
+@pytest.fixture(scope="module")
+def some_study(trained, work, tmp_path_factory):
+    """A results file of a study that is far from finished: of the small scale alone, one seed, and not all arms."""
     record, _, _ = trained
     records = {name: record_of(parse_name(name), scales=QUICK) for name in some_records(lambda each: 0.5, seeds=1)}
     quick = Run("shapes", "small", SHAPES_RUN.arm, 0, 0.5)
@@ -504,22 +537,46 @@ def test_the_report_goes_as_far_as_the_records(trained, work, tmp_path):
         del records[Run("shapes", "small", arm, 0, 0.5).name]
     which = Run(BIAS, "small", SHAPES_RUN.arm, 0, 0.5)
     records[which.name] = make_record(Run(BIAS, "small", SHAPES_RUN.arm, 0), work, QUICK) | {"run": which.name}
-    done = run("evidence.study.report", "--quick", "--results", write(tmp_path / "runs.jsonl", *records.values()))
+    return write(tmp_path_factory.mktemp("results") / "runs.jsonl", *records.values()), record
+
+
+def test_the_report_goes_as_far_as_the_records(some_study, tmp_path):
+    path, record = some_study
+    done = run("evidence.report", "--quick", "--study", path, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert "named beforehand" in lines[6] and "| +100.00 points |" in lines[6] and "one seed" in lines[6]
+    page = (tmp_path / "results" / "study.md").read_text()
+    ahead = 100 - outcomes(record, kinds=("Which is",)).mean()
+    claim = next(line for line in page.splitlines() if "named beforehand" in line)
+    assert f"| {ahead:+.2f} points |" in claim and "one seed" in claim
     for title in ("learning rates", "by kind", "impossible", "learning", "position bias by cell", "moved away"):
-        assert any(line.startswith("## small") and title in line for line in lines), title
-    assert any(line.startswith("| chance | ") for line in lines) and "real" not in done.stdout
-    assert_refused(run("evidence.study.report", "--results", tmp_path / "none.jsonl"), "no runs yet")
+        assert any(line.startswith("## small") and title in line for line in page.splitlines()), title
+    assert any(line.startswith("| chance | ") for line in page.splitlines()) and "real" not in page
+    front = (tmp_path / "README.md").read_text()
+    assert f"| {ahead:+.1f} |" in front and "| one seed |" in front
+    for figure in ("study_layouts", "study_learning", "study_bias", "spread_by_grid"):
+        assert {(tmp_path / "figures" / f"{figure}.{kind}").exists() for kind in ("png", "svg")} == {True}, figure
+    assert not (tmp_path / "figures" / "study_digits_and_schedules.png").exists()
 
 
-def test_the_front_page_is_what_the_geometrys_results_give(tmp_path):
-    report = tmp_path / "README.md"
-    text = (ROOT / "evidence" / "README.md").read_text()
-    report.write_text(re.sub(r"(<!-- table [^\n]*? -->).*?(<!-- end -->)", r"\1\2", text, flags=re.S))
-    done = run("evidence.report", "--report", report, "--figures", tmp_path / "figures")
+def test_a_report_without_results_is_refused(tmp_path):
+    assert_refused(run("evidence.report", "--study", tmp_path / "none.jsonl"), "no runs yet")
+    (tmp_path / "geometry.json").write_text("{")
+    assert_refused(run("evidence.report", "--geometry", tmp_path / "geometry.json"), "broken or unfinished")
+
+
+def test_the_report_is_what_the_results_give(tmp_path):
+    done = run("evidence.report", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert report.read_text() == text
-    for shown in re.findall(r"\]\((figures/[^)]+)\)", text):
-        assert (ROOT / "evidence" / shown).exists(), shown
+    committed = ROOT / "evidence"
+    for page in ("README.md", "results/geometry.md", "results/study.md"):
+        assert (tmp_path / page).read_text() == (committed / page).read_text(), page
+    made = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert made == {path.name for path in (committed / "figures").iterdir()}
+
+
+def test_the_front_page_can_be_read_in_one_sitting():
+    text = (ROOT / "evidence" / "README.md").read_text()
+    assert len(text.split()) <= 1200
+    shown = re.findall(r"!\[[^\]]+\]\((figures/[^)]+)\)", text)
+    assert len(shown) == 5 and all((ROOT / "evidence" / path).exists() for path in shown)
+    assert text.count("<!-- table ") == 1
