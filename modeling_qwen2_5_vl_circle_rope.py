@@ -489,7 +489,7 @@ class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding
     """
 
     skips_integers = False
-    interleaved_section = None
+    interleaved_section: tuple[int, ...] | None = None
 
     def forward(self, x, position_ids):
         if self.skips_integers and not position_ids.is_floating_point():
