@@ -118,6 +118,8 @@ def _bias(found):
 
     paired = [arm for arm in ARMS_SHOWN if found.runs("pairs", arm)]
     panels = bottom.subplots(1, len(bias.AXES) + bool(paired))
+    for axes in panels[1 : len(bias.AXES)]:
+        axes.sharey(panels[0])
     for axes, name in zip(panels, bias.AXES):
         for arm in arms:
             shares = 100 * numpy.array(
