@@ -1,8 +1,8 @@
 """What the study was made to find out, as differences between arms with their intervals and a verdict.
 
-Whatever there are records of is in the list, whichever way it came out. It was fixed before the runs, but for two kinds
-of claims that were added when the first runs were seen: position bias on 6x6, since on smaller boards every arm knew
-every answer, and how much is learned of two pictures, where the ring looked further ahead than of one.
+Whatever there are records of is in the list, whichever way it came out. It was fixed before the runs, but for two
+kinds of claims that were added when the first runs were seen: position bias on 6x6, since on smaller boards every arm
+knew every answer, and how much is learned of two pictures, where the ring looked further ahead than of one.
 """
 
 from collections.abc import Iterator
