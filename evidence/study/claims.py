@@ -32,7 +32,7 @@ PAIRS = (
 # On boards as trained; all others are in the file of tables alone.
 FRONT_PAIRS = {
     "shapes": {PAIRS[0], PAIRS[1], PAIRS[4], *PAIRS[6:]},
-    "pairs": set(PAIRS[:3]),
+    "pairs": {*PAIRS[:3], PAIRS[4]},
     "digits": set(PAIRS[:5]),
 }
 

@@ -357,7 +357,7 @@ def test_later_experiments_take_up_what_the_first_one_found():
     assert best_arms(records, "small", 2, SCALES) == ["ring-interleaved", "grid-interleaved", "ring-contiguous"]
     assert best_sections(records, "small", 2, SCALES) == "interleaved"
     found = {each: runs_of(each, "small", 2, records, SCALES) for each in ("bias", "digits", "age")}
-    assert len(found["bias"]) == 2 * 6 + 2 * 3 and {each.what for each in found["bias"]} == {"bias", "pairs"}
+    assert len(found["bias"]) == 2 * 6 + 2 * 4 and {each.what for each in found["bias"]} == {"bias", "pairs"}
     assert len(found["digits"]) == 2 * 3 and {each.what for each in found["digits"]} == {"digits"}
     assert {each.arm for each in found["age"]} == {f"strategy_{number}-interleaved" for number in (2, 3, 4)}
     records |= {each.name: record_of(each) for each in found["age"]}
