@@ -558,7 +558,7 @@ def test_the_report_goes_as_far_as_the_records(some_study, tmp_path):
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "results" / "study.md").read_text()
     ahead = 100 - outcomes(record, kinds=("Which is",)).mean()
-    claim = next(line for line in page.splitlines() if "named beforehand" in line)
+    claim = next(line for line in page.splitlines() if "(named beforehand)" in line)
     assert f"| {ahead:+.2f} points |" in claim and "one seed" in claim
     for title in ("learning rates", "by kind", "impossible", "learning", "position bias by cell", "moved away"):
         assert any(line.startswith("## small") and title in line for line in page.splitlines()), title
