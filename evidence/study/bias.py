@@ -40,11 +40,12 @@ def cells(model, processor, board: Board, seed: int, scenes: int) -> dict:
     Where another thing lies in its way, the two change places.
 
     Returns:
-        for every cell, row by row, how many of `scenes` answers are `right`, and the mean `margin` in logits.
+        for every cell, row by row, the outcomes of the scenes in turn (1 where right, else 0), and the mean `margin`
+        in logits.
     """
     rng = random.Random(f"cells {seed}")
     examples = [make_example(shapes, rng, board, held_out=True) for _ in range(scenes)]
-    right, margins = [], []
+    outcomes, margins = [], []
     for cell in range(board.height * board.width):
         moved = [example._replace(scenes=(_move_first(example.scenes[0], cell),)) for example in examples]
         asked = []
@@ -52,9 +53,9 @@ def cells(model, processor, board: Board, seed: int, scenes: int) -> dict:
             thing = example.scenes[0][0]
             asked.append([Question("What shape", f"What shape is {thing.colour}?", thing.shape, cell)])
         found = _in_parts(model, processor, moved, asked)
-        right.append(sum(answers.exact.sum().item() for answers in found))
+        outcomes.append("".join(str(int(each)) for answers in found for each in answers.exact.flatten().tolist()))
         margins.append(round(torch.cat([answers.margin for answers in found]).mean().item(), 4))
-    return {"scenes": scenes, "right": right, "margin": margins}
+    return {"outcomes": outcomes, "margin": margins}
 
 
 def _move_first(scene, cell):

@@ -12,7 +12,8 @@ from .arms import ARMS, BIAS, STRATEGIES, Run
 from .records import EvidenceError
 
 CONTRAST = ("ring-contiguous", "grid-interleaved", "Which is")
-PAIR_ARMS = ("grid-contiguous", "grid-interleaved", "ring-contiguous")
+# The last one was added when the ring was seen ahead of both grids.
+PAIR_ARMS = ("grid-contiguous", "grid-interleaved", "ring-contiguous", "ring-interleaved")
 RATE_ARMS = {"grid": "grid-contiguous", "ring": "ring-contiguous"}
 SCORED = "as trained"
 # What is made without options, in this order: what matters most comes first.

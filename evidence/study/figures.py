@@ -11,7 +11,7 @@ from evidence.drawing import finish, save_all
 from . import bias, digits, shapes
 from .arms import BIAS
 from .experiments import RATE_ARMS, SCORED
-from .found import Found, changed, outcomes
+from .found import Found, by_cell, changed, outcomes
 from .statistics import interval
 
 # Geometry by colour, sections by line: contiguous solid, interleaved dashed.
@@ -101,8 +101,7 @@ def _bias(found):
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.35))
     panels = top.subplots(1, len(arms) + 1, width_ratios=[1] * len(arms) + [0.07])
     cells = {
-        arm: 100 * numpy.mean([_accuracy(run["cells"][BOARD]) for run in found.runs(BIAS, arm).values()], 0)
-        for arm in arms
+        arm: numpy.mean([by_cell(run, BOARD).mean(1) for run in found.runs(BIAS, arm).values()], 0) for arm in arms
     }
     lowest = min(each.min() for each in cells.values())
     for axes, arm in zip(panels, arms):
@@ -118,6 +117,8 @@ def _bias(found):
 
     paired = [arm for arm in ARMS_SHOWN if found.runs("pairs", arm)]
     panels = bottom.subplots(1, len(bias.AXES) + bool(paired))
+    for axes in panels[1 : len(bias.AXES)]:
+        axes.sharey(panels[0])
     for axes, name in zip(panels, bias.AXES):
         for arm in arms:
             shares = 100 * numpy.array(
@@ -145,10 +146,6 @@ def _bias(found):
         panels[-1].set_xlabel("answers that change, %")
     bottom.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return figure
-
-
-def _accuracy(cells):
-    return numpy.array(cells["right"]) / cells["scenes"]
 
 
 def _digits_and_schedules(found):

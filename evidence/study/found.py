@@ -68,14 +68,22 @@ def steps_to(record: dict, right: float) -> int | None:
     return next((step for step, _, share in record["curve"] if share >= right), None)
 
 
+def by_cell(record: dict, board: str) -> numpy.ndarray:
+    """100 where a scene's thing was known in a cell, else 0: `(cells, scenes)`."""
+    return 100.0 * (numpy.array([list(each) for each in record["cells"][board]["outcomes"]]) == RIGHT)
+
+
 def spread_over_cells(record: dict, board: str) -> float:
     """Standard deviation of the accuracy over cells in percentage points, less what chance alone would make.
 
-    Of an accuracy p of n answers, chance makes a variance of p (1 - p) / n.
+    The same scenes are asked about in every cell, so chance is what is left of an outcome without its cell's mean and
+    its scene's: the variance component of cells in a two-way analysis of variance.
     """
-    cells = record["cells"][board]
-    p, n = numpy.array(cells["right"]) / cells["scenes"], cells["scenes"]
-    return 100 * max(0.0, p.var(ddof=1) - (p * (1 - p) / (n - 1)).mean()) ** 0.5
+    outcomes = by_cell(record, board)
+    of_cells, scenes = outcomes.mean(1), outcomes.shape[1]
+    left = outcomes - of_cells[:, None] - outcomes.mean(0) + outcomes.mean()
+    chance = (left**2).sum() / ((len(outcomes) - 1) * (scenes - 1))
+    return max(0.0, of_cells.var(ddof=1) - chance / scenes) ** 0.5
 
 
 def slope_over_cells(record: dict, board: str) -> float:

@@ -41,7 +41,7 @@ def tables(records: dict, scales: dict) -> dict[str, str]:
     for scale in scales:
         found = Found(records, scale, scales)
         made[f"{scale}: learning rates, share right on two other seeds"] = _rates(records, scale, scales)
-        for what in ("shapes", "digits"):
+        for what in TASKS:
             for title, text in _tests(found, what, scales).items():
                 made[f"{scale}, {what}: {title}"] = text
         made[f"{scale}: position bias by cell"] = _rows(

@@ -28,7 +28,7 @@ from evidence.study.arms import ARMS, BIAS, LAYERS, QUICK, SCALES, TASKS, Run, r
 from evidence.study.boards import CELL, METRIC, TRAINED_ON, Board, is_held_out, make_example, place_name, place_names
 from evidence.study.claims import Claim, claims, claims_table, front_table
 from evidence.study.experiments import best_arms, best_rates, best_sections, rate_runs, runs_of
-from evidence.study.found import loss_by_distance, median_steps, outcomes, slope_over_cells, spread_over_cells
+from evidence.study.found import by_cell, loss_by_distance, median_steps, outcomes, slope_over_cells, spread_over_cells
 from evidence.study.model import make_model
 from evidence.study.records import EvidenceError, append, parse_name, read_records
 from evidence.study.sections import interleaved_order, section_sizes
@@ -320,7 +320,8 @@ def test_positions_that_move_together_change_nothing(trained):
 def test_bias_is_measured_on_the_weights_and_these_are_made_again_where_they_are_gone(trained, work, tmp_path):
     which = Run(BIAS, "small", SHAPES_RUN.arm, 0)
     found = make_record(which, work, QUICK)
-    assert len(found["cells"]["3x3"]["right"]) == len(found["cells"]["3x3"]["margin"]) == 9
+    assert len(found["cells"]["3x3"]["outcomes"]) == len(found["cells"]["3x3"]["margin"]) == 9
+    assert {len(each) for each in found["cells"]["6x6"]["outcomes"]} == {2} and by_cell(found, "4x4").shape == (16, 2)
     assert all(len(found["distance"][axes]) == len(bias.DISTANCES) for axes in bias.AXES)
     assert found["distance"]["t"][0][2] == 0 and found["distance"]["t"][-1][1] != found["distance"]["t"][0][1]
     again = make_record(which, tmp_path, QUICK)
@@ -379,7 +380,7 @@ def test_later_experiments_take_up_what_the_first_one_found():
     assert best_arms(records, "small", 2, SCALES) == ["ring-interleaved", "grid-interleaved", "ring-contiguous"]
     assert best_sections(records, "small", 2, SCALES) == "interleaved"
     found = {each: runs_of(each, "small", 2, records, SCALES) for each in ("bias", "digits", "age")}
-    assert len(found["bias"]) == 2 * 6 + 2 * 3 and {each.what for each in found["bias"]} == {"bias", "pairs"}
+    assert len(found["bias"]) == 2 * 6 + 2 * 4 and {each.what for each in found["bias"]} == {"bias", "pairs"}
     assert len(found["digits"]) == 2 * 3 and {each.what for each in found["digits"]} == {"digits"}
     assert {each.arm for each in found["age"]} == {f"strategy_{number}-interleaved" for number in (2, 3, 4)}
     records |= {each.name: record_of(each) for each in found["age"]}
@@ -506,10 +507,21 @@ def test_p_is_corrected_for_the_number_of_claims():
 
 
 def test_measures_of_position_bias():
-    record = {"cells": {"3x3": {"scenes": 50, "right": [25] * 9, "margin": [2 + 0.25 * each for each in range(9)]}}}
+    half = {"outcomes": ["01" * 25] * 9, "margin": [2 + 0.25 * each for each in range(9)]}
+    record = {"cells": {"3x3": half}}
     assert slope_over_cells(record, "3x3") == pytest.approx(2) and spread_over_cells(record, "3x3") == 0
-    record["cells"]["3x3"]["right"] = [0, 50] * 4 + [0]
+    half["outcomes"] = ["0" * 50, "1" * 50] * 4 + ["0" * 50]
     assert spread_over_cells(record, "3x3") == pytest.approx(52.7, abs=0.1)
+    # Where scenes differ, but not with the cell, a single scene that does is all that is seen.
+    half["outcomes"] = ["01" * 25] * 8 + ["11" + "01" * 24]
+    assert 0 <= spread_over_cells(record, "3x3") < 0.5
+    # Chance alone: nearly nothing is left of a standard deviation of 7 points.
+    rng = numpy.random.default_rng(0)
+    spreads = []
+    for _ in range(50):
+        half["outcomes"] = ["".join("01"[each] for each in row) for row in rng.integers(2, size=(9, 50))]
+        spreads.append(spread_over_cells(record, "3x3") ** 2)
+    assert numpy.mean(spreads) < 0.3 * 7.07**2
     assert loss_by_distance({"distance": {"t": [[0.9, 1, 0], [0.5, 1, 0.4]]}}, "t").tolist() == pytest.approx([0, 40])
     assert (
         median_steps([{"curve": [[1, 1.0, 0.2], [2, 1.0, 0.95]]}, {"curve": [[1, 1.0, 0.2]]}], 0.9) == "1 of 2, step 2"
@@ -569,7 +581,7 @@ def test_the_report_goes_as_far_as_the_records(some_study, tmp_path):
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "results" / "study.md").read_text()
     ahead = 100 - outcomes(record, kinds=("Which is",)).mean()
-    claim = next(line for line in page.splitlines() if "named beforehand" in line)
+    claim = next(line for line in page.splitlines() if "(named beforehand)" in line)
     assert f"| {ahead:+.2f} points |" in claim and "one seed" in claim
     for title in ("learning rates", "by kind", "impossible", "learning", "position bias by cell", "moved away"):
         assert any(line.startswith("## small") and title in line for line in page.splitlines()), title
