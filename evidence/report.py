@@ -1,6 +1,7 @@
-"""Fill the tables of the report and draw its figures from the results; nothing is measured here.
+"""Write the report from the results: tables beside them, figures, and the front page's table of claims.
 
-python -m evidence.report
+python -m evidence.report                                 # nothing is measured here
+python -m evidence.report --study again.jsonl --output out
 """
 
 import sys
@@ -13,70 +14,63 @@ import argparse
 import re
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 from .geometry import figures as geometry_figures
 from .geometry import tables as geometry_tables
-from .study import report as study_report
-from .study.arms import SCALES
-from .study.records import RESULTS, EvidenceError, missing_runs, read_records
+from .geometry.__main__ import write
+from .study import figures as study_figures
+from .study import tables as study_tables
+from .study.arms import QUICK, SCALES
+from .study.claims import claims, front_table
+from .study.records import RESULTS, EvidenceError, read_records
 
 HERE = Path(__file__).resolve().parent
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", type=Path, default=RESULTS, help="what evidence.study wrote")
+    parser = argparse.ArgumentParser(
+        prog="python -m evidence.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--geometry", type=Path, default=HERE / "results" / "geometry.json", help="what evidence.geometry wrote"
     )
-    parser.add_argument("--report", type=Path, default=HERE / "README.md", help="the Markdown file with the tables")
-    parser.add_argument("--figures", type=Path, default=HERE / "figures", help="folder of the figures")
+    parser.add_argument("--study", type=Path, default=RESULTS, help="what evidence.study wrote; it may be unfinished")
+    parser.add_argument("--quick", action="store_true", help="the study's results are those of --quick")
+    parser.add_argument(
+        "--output", type=Path, default=HERE, help="folder of README.md, results/*.md and figures/: evidence"
+    )
     given = parser.parse_args()
+    scales = QUICK if given.quick else SCALES
     try:
-        records, geometry = read_study(given.study), geometry_tables.load_results(given.geometry)
-        text = given.report.read_text(encoding="utf-8")
-        filled = fill(text, {**geometry_tables.tables(geometry), **study_report.tables(records, SCALES)}, given.report)
-        given.figures.mkdir(parents=True, exist_ok=True)
-        geometry_figures.draw(geometry, given.figures)
-        study_report.draw(records, SCALES, given.figures)
-        given.report.write_text(filled, encoding="utf-8")
+        geometry = geometry_tables.load_results(given.geometry)
+        records = read_records(given.study, scales)
+        if not records:
+            raise EvidenceError(f"{given.study} has no runs yet: python -m evidence.study makes them.")
+        front = fill(
+            (HERE / "README.md").read_text(encoding="utf-8"), {"claims": front_table(claims(records, scales))}
+        )
+        write(given.output / "results" / "geometry.md", geometry_tables.page(geometry))
+        write(given.output / "results" / "study.md", study_tables.page(records, scales))
+        geometry_figures.draw(geometry, given.output / "figures")
+        study_figures.draw(records, scales, given.output / "figures")
+        write(given.output / "README.md", front)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"written: {given.report} and the figures in {given.figures}")
+    print(f"written: README.md, results/geometry.md, results/study.md and figures/ in {given.output}")
     return 0
 
 
-def read_study(path: Path) -> dict[str, dict]:
-    """The records of the whole study.
+def fill(text: str, tables: dict[str, str]) -> str:
+    """The page with every table between its `<!-- table NAME -->` and `<!-- end -->` replaced.
 
     Raises:
-        EvidenceError: there is no file, runs are missing, or a record is not of this study.
-    """
-    records = read_records(path, SCALES)
-    missing = missing_runs(records, SCALES)
-    if missing:
-        raise EvidenceError(
-            f"{path} lacks {len(missing)} of {len(missing) + len(records)} runs, the first of them {missing[0].name}: "
-            "finish it with python -m evidence.study."
-        )
-    return records
-
-
-def fill(text: str, tables: dict[str, str], path: Path) -> str:
-    """The report with every table between its `<!-- table NAME -->` and `<!-- end -->` replaced.
-
-    Raises:
-        EvidenceError: the report asks for a table that nobody makes.
+        EvidenceError: the page asks for a table that nobody makes.
     """
 
     def replace(match):
         name = match[1]
         if name not in tables:
-            raise EvidenceError(f"{path} asks for the table {name!r}, but there are only {', '.join(tables)}.")
+            raise EvidenceError(f"the page asks for the table {name!r}, but there are only {', '.join(tables)}.")
         return f"<!-- table {name} -->\n\n{tables[name].strip()}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table ([^\n]*?) -->.*?<!-- end -->", replace, text, flags=re.DOTALL)

@@ -81,7 +81,7 @@ def measure_all(given: argparse.Namespace) -> dict:
     import torch
     import transformers
 
-    from . import measurements, trained
+    from . import measurements, tables, trained
 
     started = time.process_time()
     torch.set_num_threads(1)  # the same sums on any number of cores; small tensors gain nothing from more
@@ -102,7 +102,7 @@ def measure_all(given: argparse.Namespace) -> dict:
         "transformers": transformers.__version__,
         "seconds": round(time.process_time() - started),
     }
-    return _rounded({"format": 1, "about": about, "rows": rows, "checkpoint": checkpoint})
+    return _rounded({"format": tables.FORMAT, "about": about, "rows": rows, "checkpoint": checkpoint})
 
 
 def _rounded(value):

@@ -1,15 +1,15 @@
-"""The figures of geometry.json, each as PNG and SVG."""
+"""The figures of geometry.json."""
 
+from functools import partial
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from evidence.drawing import finish, save_all
+
 from . import cone
 from .measurements import ROPES
+from .sections import interleaved_order, section_sizes
 from .tables import grid_name, own_grid, rows_of
 
 STYLE = {
@@ -24,24 +24,10 @@ STYLE = {
     "AGE strategy_4": ("tab:blue", "-"),
 }
 SECTION_COLOURS = {"t": "tab:red", "h": "tab:blue", "w": "tab:cyan"}
-RC = {
-    "svg.hashsalt": "circle-rope",  # the same file from the same results
-    "svg.fonttype": "none",
-    "figure.facecolor": "white",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "legend.frameon": False,
-}
 
 
 def draw(results: dict, folder: Path) -> None:
-    """Write every figure as NAME.png and NAME.svg into the folder, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write every figure into the folder."""
     figures = {
         "spread_by_grid": _by_grid,
         "spread_by_option": _by_option,
@@ -51,24 +37,12 @@ def draw(results: dict, folder: Path) -> None:
         "candidates": _candidates,
         "cone": lambda results: cone.draw(),
     }
-    with plt.rc_context(RC):
-        for name, make in figures.items():
-            figure = make(results)
-            figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
-            plt.close(figure)
+    save_all({name: partial(make, results) for name, make in figures.items()}, folder)
 
 
 def _panels(count, height=3.4, width=4.6):
     figure, axes = plt.subplots(1, count, figsize=(width * count, height), squeeze=False)
     return figure, axes[0]
-
-
-def _finish(figure, axes, columns=4, below=0.16):
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=columns)
-    figure.tight_layout(rect=(0, below, 1, 1))
-    return figure
 
 
 def _line(axes, layout, x, y):
@@ -77,25 +51,30 @@ def _line(axes, layout, x, y):
 
 
 def _by_grid(results):
-    figure, (left, right) = _panels(2)
-    rows = [row for row in rows_of(results, "grid") if row["grid"][0] == row["grid"][1]]
-    for layout in STYLE:
-        own = [row for row in rows if row["layout"] == layout]
-        sides = [row["grid"][0] for row in own]
-        _line(left, layout, sides, [row["ptd"] for row in own])
-        _line(right, layout, sides, [row["spread"] for row in own])
+    figure, panels = _panels(3, width=3.7)
+    left, middle, right = panels
+    for axes, series, key in (
+        (left, "grid", "ptd"),
+        (middle, "grid", "spread"),
+        (right, "interleaved grid", "spread"),
+    ):
+        rows = [row for row in rows_of(results, series) if row["grid"][0] == row["grid"][1]]
+        for layout in STYLE:
+            own = [row for row in rows if row["layout"] == layout]
+            _line(axes, layout, [row["grid"][0] for row in own], [row[key] for row in own])
     ticks = sorted({row["grid"][0] for row in rows})
-    left.set(title="Per-token distance", ylabel="index units (log above 1)", yscale="symlog")
+    left.set(title="Per-token distance", ylabel="index units (log above 1)")
     left.set_yscale("symlog", linthresh=1)
     left.set_ylim(bottom=-0.1)
-    right.set(title="Logit spread", ylabel="logits")
-    for axes in (left, right):
+    middle.set(title="Logit spread, contiguous sections", ylabel="logits", ylim=(-0.02, 0.8))
+    right.set(title="Logit spread, interleaved sections", ylim=(-0.02, 0.8))
+    for axes in panels:
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks[:: 1 if len(ticks) < 7 else 2], minor=False)
         axes.xaxis.set_major_formatter(lambda side, _: f"{side:.0f}")
         axes.minorticks_off()
         axes.set_xlabel("side of a square grid, in merged tokens")
-    return _finish(figure, left, columns=5)
+    return finish(figure, left, columns=5)
 
 
 def _by_option(results):
@@ -113,32 +92,32 @@ def _by_option(results):
             axes.axhline(mrope, color="tab:green", linestyle=style, linewidth=1, label=f"M-RoPE, spread {name}")
         axes.set(xlabel=title, ylim=(-0.03, 0.75))
     panels[0].set_ylabel("logits; PTD in index units")
-    return _finish(figure, panels[0], columns=3, below=0.2)
+    return finish(figure, panels[0], columns=3, below=0.2)
 
 
 def _by_frequency(results):
     layouts = ("flattened", "M-RoPE", "circle R 10")
-    figure, panels = _panels(3, width=3.7, height=3.2)
-    for axes, layout in zip(panels, layouts):
-        row = rows_of(results, "sections", layout=layout)[-1]
-        pairs = row["pairs"]
-        sections = [name for name, count in zip("thw", ROPES[row["rope"]]["mrope_section"]) for _ in range(count)]
-        # Each pair's part of the variance can be 1 / number of pairs at most.
-        heights = [value * len(pairs) for value in pairs]
-        axes.bar(range(len(pairs)), heights, width=1, color=[SECTION_COLOURS[name] for name in sections])
-        shares = row["share"] or (0, 0, 0)
-        words = ", ".join(f"{name} {share:.0%}" for name, share in zip("thw", shares))
-        axes.set(
-            title=f"{layout}, {grid_name(row['grid'])}: {words}",
-            ylim=(0, 1.02),
-            xlabel="frequency pair, fastest first",
-        )
-        axes.set_xlim(-1, len(pairs))
-        axes.grid(axis="x", visible=False)
-    panels[0].set_ylabel("variance over image tokens\n(1: phases all over the circle)")
+    ropes = {"Qwen2.5-VL": "contiguous", "interleaved": "interleaved"}
+    figure, panels = plt.subplots(len(ropes), 3, figsize=(11.1, 5.6), sharey=True)
+    for (rope, sections), line in zip(ropes.items(), panels):
+        sizes = section_sizes(sections, ROPES[rope]["mrope_section"])
+        owners = [name for name, count in zip("thw", sizes) for _ in range(count)]
+        ranks = interleaved_order(sizes).tolist() if sections == "interleaved" else range(len(owners))
+        for axes, layout in zip(line, layouts):
+            row = rows_of(results, "sections", rope=rope, layout=layout)[-1]
+            # Each pair's part of the variance can be 1 / number of pairs at most.
+            heights = [value * len(owners) for value in row["pairs"]]
+            axes.bar(ranks, heights, width=1, color=[SECTION_COLOURS[name] for name in owners])
+            shares = row["share"] or (0, 0, 0)
+            words = ", ".join(f"{name} {share:.0%}" for name, share in zip("thw", shares))
+            axes.set(title=f"{layout}, {grid_name(row['grid'])}: {words}", ylim=(0, 1.02), xlim=(-1, len(owners)))
+            axes.grid(axis="x", visible=False)
+        line[0].set_ylabel(f"{sections} sections\nvariance over image tokens")
+    for axes in panels[-1]:
+        axes.set_xlabel("frequency pair, fastest first")
     for section, colour in SECTION_COLOURS.items():
-        panels[0].bar(0, 0, color=colour, label=f"{section} section")
-    return _finish(figure, panels[0], columns=3, below=0.1)
+        panels[0, 0].bar(0, 0, color=colour, label=f"{section} section")
+    return finish(figure, panels[0, 0], columns=3, below=0.06)
 
 
 def _by_distance(results):
@@ -169,7 +148,7 @@ def _by_distance(results):
         axes.set_xticks([0, 16, 64, 256, 1024, 4096], [0, 16, 64, 256, 1024, 4096], fontsize=7)
         axes.minorticks_off()
         axes.set(xlabel="text tokens in between", xlim=(-2, 6000))
-    return _finish(figure, panels[0], columns=6, below=0.1)
+    return finish(figure, panels[0], columns=6, below=0.1)
 
 
 def _by_layer(results):
@@ -188,7 +167,7 @@ def _by_layer(results):
     name = results["about"]["checkpoint"].rstrip("/").split("/")[-1]
     left.set(title=f"{name}: one key at all positions", ylabel="logit spread")
     right.set(title=f"{name}: every key at its own position")
-    return _finish(figure, left, columns=5, below=0.1)
+    return finish(figure, left, columns=5, below=0.1)
 
 
 def _candidates(results):
@@ -212,8 +191,4 @@ def _candidates(results):
         axes.set(title=f"{grid_name(grid)} (filled: PTD 0)", xlabel="neighbours apart, in logits")
         axes.set(xscale="log", yscale="log")
     panels[0].set_ylabel("logit spread")
-    handles, labels = panels[0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles))
-    figure.legend(unique.values(), unique, loc="lower center", ncols=6, columnspacing=1, handletextpad=0.2)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
-    return figure
+    return finish(figure, panels[0], columns=6, below=0.08)

@@ -1,6 +1,6 @@
 """The series that are measured with random queries and keys, as rows of numbers.
 
-A row has `series`, `rope` (whose frequencies: "Qwen2.5-VL" or "small"), `layout`, `grid` (rows, columns), `spread`
+A row has `series`, `rope` (whose frequencies, a key of `ROPES`), `layout`, `grid` (rows, columns), `spread`
 (logit spread), `rms` (the root of the exact mean variance), `share` (the parts of that variance that come from the
 t, h and w sections, or None where there is none) and `ptd` (Per-Token Distance); and `x`, what a series varies.
 """
@@ -26,8 +26,10 @@ FROM_AFAR = ("flattened", "shared index", "M-RoPE", "circle R 10", "circle R 10,
 _GEOMETRIES = {"circle": CircleGeometry(), "mrope": MRopeGeometry()}
 AGE = {name: tuple(_GEOMETRIES[own] for own in age_schedule(name, 36)) for name in STRATEGIES}
 
-ROPES = {
+ROPES: dict[str, dict] = {
     "Qwen2.5-VL": {"head_dim": 128, "theta": 1e6, "mrope_section": (16, 24, 24)},
+    # The same frequencies, handed out in turns.
+    "interleaved": {"head_dim": 128, "theta": 1e6, "mrope_section": (16, 24, 24), "sections": "interleaved"},
     # Of the models that are trained from scratch in this repo.
     "small": {"head_dim": 32, "theta": 1e4, "mrope_section": (4, 6, 6)},
 }
@@ -42,11 +44,13 @@ def all_series(grids: list[tuple[int, int]], draws: int, seed: int) -> Iterator[
         draws, seed: of q and k.
     """
     large = Measure("Qwen2.5-VL", draws, seed)
+    interleaved = Measure("interleaved", draws, seed)
     small = Measure("small", draws, seed)
     radii = {radius: CircleGeometry(radius=radius) for radius in RADII}
     with_age = {**MAIN, "AGE strategy_4": AGE["strategy_4"]}
-    yield [large("grid", layout, geometry, grid) for grid in grids for layout, geometry in with_age.items()]
-    knobs = {
+    for measure, series in ((large, "grid"), (interleaved, "interleaved grid")):
+        yield [measure(series, layout, geometry, grid) for grid in grids for layout, geometry in with_age.items()]
+    knobs: dict[str, dict] = {
         "radius": radii,
         "alpha": {alpha: CircleGeometry(alpha=alpha) for alpha in ALPHAS},
         "dff": {rate: CircleGeometry(dff_rate=rate) for rate in DFF_RATES},
@@ -59,7 +63,12 @@ def all_series(grids: list[tuple[int, int]], draws: int, seed: int) -> Iterator[
         for layout in FROM_AFAR
         for behind in DISTANCES
     ]
-    yield [large.sections(layout, geometry, grid) for grid in REFERENCE for layout, geometry in MAIN.items()]
+    yield [
+        measure.sections(layout, geometry, grid)
+        for measure in (large, interleaved)
+        for grid in REFERENCE
+        for layout, geometry in MAIN.items()
+    ]
     yield [large("age", layout, geometry, grid) for grid in REFERENCE for layout, geometry in AGE.items()]
     yield [large.candidate(layout, geometry, grid) for grid in REFERENCE for layout, geometry in CANDIDATES.items()]
     yield [small("small", layout, geometry, grid) for grid in SMALL_GRIDS for layout, geometry in MAIN.items()]
@@ -106,7 +115,7 @@ class Measure:
             )
         return self._known[key]
 
-    def sections(self, layout, geometry, grid) -> dict:
+    def sections(self, layout, geometry, grid: tuple[int, int]) -> dict:
         """The spread of each section by itself, and the exact variance of every frequency pair."""
         text, image = place(geometry, *grid, text_tokens=TEXT_TOKENS)
         return {
@@ -115,7 +124,7 @@ class Measure:
             "pairs": expected_variance(image, self.rope).tolist(),
         }
 
-    def candidate(self, layout, geometry, grid) -> dict:
+    def candidate(self, layout, geometry, grid: tuple[int, int]) -> dict:
         """How well tokens remain apart, too: `nearest` and `adjacent`, in units of the logit.
 
         `nearest` is the root mean square difference of the logits of a token and of the one most like it, the median

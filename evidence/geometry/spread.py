@@ -25,6 +25,7 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 from configuration_qwen2_5_vl_circle_rope import plain_rope
 
 from .grids import check_tokens
+from .sections import interleave, section_sizes
 
 SECTIONS = ("t", "h", "w")
 
@@ -35,10 +36,10 @@ class Rope:
     Attributes:
         head_dim: width of a query or key; one frequency pair is two of its components.
         theta: base of the frequencies.
-        mrope_section: frequency pairs of the t, h and w components, highest frequency first.
+        mrope_section: frequency pairs of the t, h and w components.
     """
 
-    def __init__(self, config: Qwen2_5_VLTextConfig):
+    def __init__(self, config: Qwen2_5_VLTextConfig, sections: str = "contiguous"):
         # Releases differ in where they keep theta and the sections.
         parameters = getattr(config, "rope_parameters", None) or config.rope_scaling
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -46,13 +47,26 @@ class Rope:
         self.mrope_section = list(parameters["mrope_section"])
         with plain_rope(config):
             self._embedding = upstream.Qwen2_5_VLRotaryEmbedding(config)
+        if sections == "interleaved":
+            interleave(self._embedding, tuple(self.mrope_section))
 
     @classmethod
-    def of(cls, head_dim: int = 128, theta: float = 1e6, mrope_section: tuple[int, int, int] = (16, 24, 24)):
-        """The embedding with these values; those of every Qwen2.5-VL unless given."""
-        scaling = {"type": "mrope", "rope_type": "default", "mrope_section": list(mrope_section)}
+    def of(
+        cls,
+        head_dim: int = 128,
+        theta: float = 1e6,
+        mrope_section: tuple[int, int, int] = (16, 24, 24),
+        sections: str = "contiguous",
+    ):
+        """The embedding with these values, those of every Qwen2.5-VL unless given.
+
+        Args:
+            sections: `"contiguous"`, highest frequencies to t and lowest to w, or `"interleaved"`, as in Qwen3-VL.
+        """
+        sizes = list(section_sizes(sections, mrope_section))
+        scaling = {"type": "mrope", "rope_type": "default", "mrope_section": sizes}
         heads = {"hidden_size": head_dim, "num_attention_heads": 1, "num_key_value_heads": 1}
-        return cls(Qwen2_5_VLTextConfig(**heads, rope_theta=theta, rope_scaling=scaling))
+        return cls(Qwen2_5_VLTextConfig(**heads, rope_theta=theta, rope_scaling=scaling), sections)
 
     def rotate(self, vectors: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Turn queries or keys `(..., tokens, head_dim)` to their positions `(3, tokens)`; float32, the same shape."""

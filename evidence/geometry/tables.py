@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+FORMAT = 2
 TABLES = {
     "geometry_about": "What was run",
-    "spread_by_grid": "Logit spread by grid (rows x columns of merged tokens)",
+    "spread_by_grid": "Logit spread by grid (rows x columns of merged tokens), contiguous sections",
+    "interleaved_by_grid": "Logit spread by grid, interleaved sections",
     "ptd_by_grid": "Per-token distance by grid, of the 64 text tokens behind the picture",
     "spread_by_section": "Where the spread comes from: the t, h and w sections",
     "spread_by_radius": "Circle by radius",
@@ -24,11 +26,12 @@ TABLES = {
 INTRODUCTION = """\
 The logit spread is the standard deviation over an image's tokens of the attention logit that a text token behind the
 image has for them when all have the same key, so that they differ by position only; `geometry/spread.py` defines it.
-Where nothing else is said, q and k are random, with the frequencies of Qwen2.5-VL (head_dim 128, theta 1e6, sections
-[16, 24, 24]). PTD is the per-token distance on the three rows (t, h, w), in index units. *Variance from t* is the part
-of the logit's variance that the t section makes. *Neighbours apart* is the root mean square difference of the logits
-of two tokens with the same key that are neighbours in a row or column of the picture, and *most alike* that of a token
-and the one most like it, the median over tokens."""
+Where nothing else is said, q and k are random, with the frequencies of Qwen2.5-VL (head_dim 128, theta 1e6) and its
+contiguous sections [16, 24, 24]; *interleaved* sections are Qwen3-VL's, [24, 20, 20] in turns. PTD is the per-token
+distance on the three rows (t, h, w), in index units. *Variance from t* is the part of the logit's variance that the t
+section makes. *Neighbours apart* is the root mean square difference of the logits of two tokens with the same key that
+are neighbours in a row or column of the picture, and *most alike* that of a token and the one most like it, the median
+over tokens."""
 
 
 def load_results(path: Path) -> dict:
@@ -45,8 +48,8 @@ def load_results(path: Path) -> dict:
     except ValueError as error:
         raise ValueError(f"{path} is broken or unfinished ({error}): {remedy}.") from None
     try:
-        if results["format"] != 1:
-            raise ValueError(f"{path} has the format {results['format']!r}, but must have 1: {remedy}.")
+        if results["format"] != FORMAT:
+            raise ValueError(f"{path} has the format {results['format']!r}, but must have {FORMAT}: {remedy}.")
         tables(results)
     except (KeyError, TypeError, IndexError, AttributeError, StopIteration) as error:
         raise ValueError(
@@ -67,8 +70,9 @@ def tables(results: dict) -> dict[str, str]:
     """Markdown tables by name, the names and titles of `TABLES`."""
     makers = {
         "geometry_about": _about,
-        "spread_by_grid": lambda results: _by_grid(results, "spread"),
-        "ptd_by_grid": lambda results: _by_grid(results, "ptd"),
+        "spread_by_grid": lambda results: _by_grid(results, "grid", "spread"),
+        "interleaved_by_grid": lambda results: _by_grid(results, "interleaved grid", "spread"),
+        "ptd_by_grid": lambda results: _by_grid(results, "grid", "ptd"),
         "spread_by_section": _by_section,
         "spread_by_radius": lambda results: _by_value(results, "radius", "radius"),
         "spread_by_alpha": lambda results: _by_value(results, "alpha", "alpha"),
@@ -140,8 +144,8 @@ def _about(results):
     )
 
 
-def _by_grid(results, key):
-    rows = rows_of(results, "grid")
+def _by_grid(results, series, key):
+    rows = rows_of(results, series)
     grids = _grids(rows)
     layouts = dict.fromkeys(row["layout"] for row in rows)
     cells = {(row["layout"], tuple(row["grid"])): _number(row[key]) for row in rows}
@@ -154,8 +158,9 @@ def _by_section(results):
     lines = []
     for row in rows_of(results, "sections"):
         numbers = [row["spread"], row["rms"], *row["spreads"]]
-        lines.append([grid_name(row["grid"]), row["layout"], *map(_number, numbers), *_share(row)])
-    titles = ["grid", "layout", "spread", "root mean square", "t alone", "h alone", "w alone"]
+        sections = "interleaved" if row["rope"] == "interleaved" else "contiguous"
+        lines.append([sections, grid_name(row["grid"]), row["layout"], *map(_number, numbers), *_share(row)])
+    titles = ["sections", "grid", "layout", "spread", "root mean square", "t alone", "h alone", "w alone"]
     return _table([*titles, "variance from t", "from h", "from w"], lines)
 
 

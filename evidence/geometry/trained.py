@@ -7,6 +7,7 @@ layer's content is what the checkpoint's own positions led to, and only the laye
 
 import random
 import warnings
+from collections.abc import Sequence
 
 import torch
 import transformers
@@ -120,7 +121,7 @@ def read_picture(model, processor, rng: random.Random):
     return queries, keys.repeat_interleave(shared_by, dim=1), (height // merge, width // merge)
 
 
-def measure(name: str, grids: list[tuple[int, int]], distances: list[int], pictures: int, seed: int) -> dict:
+def measure(name: str, grids: Sequence[tuple[int, int]], distances: Sequence[int], pictures: int, seed: int) -> dict:
     """The spread of a checkpoint's own queries and keys in every layer, under every layout of `layouts.MAIN`.
 
     Args:

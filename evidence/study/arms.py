@@ -1,74 +1,78 @@
-"""What the study compares: two sizes of model, the arms trained from scratch, and the arms of the switch.
-
-Everything that a result depends on stands here, so that results made under another recipe can be told apart.
-"""
+"""What is trained: two sizes of model, the arms, and what each result depends on, so that others are told apart."""
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from .task import Board
+from evidence.geometry.layouts import FlattenedGeometry, SharedGeometry
+from evidence.geometry.sections import section_sizes
+
+from . import bias, digits, pairs, shapes
+from .boards import METRIC
+
+TASKS = {"shapes": shapes, "pairs": pairs, "digits": digits}
+# What a run does: it trains on a task, or looks for position bias in the weights of the run on shapes.
+BIAS = "bias"
 
 LAYERS = 4
-MROPE = ["mrope"] * LAYERS
+GRID, RING = {"AGE_mode": ["mrope"] * LAYERS}, {"radius": 10}
 
-# Name of an arm: its `circle_rope` block. What a block does not say is the published default: radius 10, alpha 0.5.
+
+class Arm(NamedTuple):
+    """How image tokens are placed: a `circle_rope` block, how its sections lie, and a layout in place of the ring.
+
+    `family` is the geometry, grid or ring, at whose best learning rate the arm is trained.
+    """
+
+    block: dict
+    family: str
+    sections: str = "contiguous"
+    layout: SharedGeometry | FlattenedGeometry | None = None
+
+
+# Where all three rows of an index are the same, sections mean nothing: shared and flattened are one arm each.
 ARMS = {
-    "mrope": {"AGE_mode": MROPE},
-    "circle": {},
-    "strategy_2": {"AGE_mode": "strategy_2"},
-    "strategy_3": {"AGE_mode": "strategy_3"},
-    "strategy_4": {"AGE_mode": "strategy_4"},
-    "dff_0.1": {"dff_rate": 0.1},
-    "circle_r1": {"radius": 1},
-    "circle_r3": {"radius": 3},
-    "strategy_4_r1": {"radius": 1, "AGE_mode": "strategy_4"},
-    "arc_60": {},
+    "grid-contiguous": Arm(GRID, "grid"),
+    "ring-contiguous": Arm(RING, "ring"),
+    "grid-interleaved": Arm(GRID, "grid", "interleaved"),
+    "ring-interleaved": Arm(RING, "ring", "interleaved"),
+    "shared": Arm(RING, "ring", layout=SharedGeometry()),
+    "flattened": Arm(RING, "grid", layout=FlattenedGeometry()),
+    **{
+        f"{strategy}-{sections}": Arm({**RING, "AGE_mode": strategy}, "ring", sections)
+        for sections in ("contiguous", "interleaved")
+        for strategy in ("strategy_2", "strategy_3", "strategy_4")
+    },
 }
-# Arms whose ring is not one of the block's options but a candidate for one, by its name in `geometry/candidates.py`.
-CANDIDATE_OF = {"arc_60": "arc of 60 degrees at t extreme, R 10"}
-
-# From weights trained under M-RoPE: the block to switch to, and the key that is annealed over the first half.
-SWITCHES = {
-    "stay": ({"AGE_mode": MROPE}, None),
-    "circle": ({}, None),
-    "circle_by_radius": ({}, "radius"),
-    "circle_by_dff": ({}, "dff_rate"),
-    "circle_by_layer": ({}, "AGE_mode"),
-    "strategy_4": ({"AGE_mode": "strategy_4"}, None),
-}
-
-TRAINED_ON = (Board(2, 2, 2, 4), Board(2, 3, 2, 4), Board(3, 2, 2, 4), Board(3, 3, 2, 4))
-TESTS = {
-    "as trained": TRAINED_ON,
-    "more things": (Board(3, 3, 5, 6),),
-    "larger": (Board(4, 4, 2, 4),),
-    "larger, more things": (Board(4, 4, 5, 6),),
-    "much larger": (Board(6, 6, 2, 4),),
-}
+# strategy_1 is the ring in every layer.
+STRATEGIES = ("strategy_2", "strategy_3", "strategy_4")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """One size of the study: the frequencies, how many tokens a board cell has, and how long runs are."""
+    """One size of the study: frequencies, how many tokens a board cell has, how long runs are, and what is trained."""
 
     rope_theta: float
     mrope_section: tuple[int, int, int]
     heads: int
     patch_size: int
     steps: int
-    switch_steps: int
     arms: tuple[str, ...]
-    switches: tuple[str, ...]
+    seeds: int
     hidden: int
+    minutes: int  # a run's, before one is known
     batch: int = 16
     questions: int = 6
     learning_rate: float = 2e-3
     tower_steps: int = 300
-    curve_pictures: int = 64
-    test_pictures: int = 128
-    seeds: tuple[int, ...] = (0, 1, 2)
+    curve_points: int = 20
+    curve_pictures: int = 16  # of every board, as the next
+    board_pictures: int = 512
+    probe_scenes: int = 64
+    rates: tuple[float, ...] = (0.5, 1, 2)
+    rate_seeds: tuple[int, ...] = (100, 101)  # not used afterwards
 
     @property
     def cell_tokens(self) -> int:
@@ -84,10 +88,10 @@ SCALES = {
         heads=3,
         patch_size=8,
         steps=500,
-        switch_steps=200,
-        arms=tuple(ARMS),
-        switches=tuple(SWITCHES),
+        arms=("grid-contiguous", "ring-contiguous", "grid-interleaved", "ring-interleaved", "shared", "flattened"),
+        seeds=8,
         hidden=96,
+        minutes=8,
     ),
     # A board cell is 4 x 4 tokens: 8 x 8 to 12 x 12 in training, 16 x 16 and 24 x 24 in the tests. Qwen2.5-VL's range
     # of frequencies, half as densely: a head is 64 wide instead of 128.
@@ -97,86 +101,78 @@ SCALES = {
         heads=2,
         patch_size=4,
         steps=300,
-        switch_steps=150,
-        arms=("mrope", "circle", "strategy_2", "strategy_4", "circle_r1"),
-        switches=("stay", "circle"),
+        arms=("grid-contiguous", "ring-contiguous", "grid-interleaved", "ring-interleaved"),
+        seeds=6,
         hidden=128,
+        minutes=12,
     ),
 }
 
 
-# Every step of the study within a minute, to see that it works; what it finds means nothing.
-QUICK = {
-    "small": replace(
-        SCALES["small"],
-        steps=2,
-        switch_steps=2,
-        tower_steps=2,
-        batch=2,
-        curve_pictures=16,
-        test_pictures=16,
-        arms=("mrope", "strategy_4"),
-        switches=("stay", "circle_by_layer"),
-        seeds=(0,),
-    )
-}
+def _quick(scale):
+    sizes = {"steps": 2, "tower_steps": 2, "batch": 2, "curve_points": 2, "curve_pictures": 16, "minutes": 1}
+    return replace(scale, **sizes, board_pictures=16, probe_scenes=2, seeds=2)
+
+
+# Every step of the study, to see that it works; what it finds means nothing.
+QUICK = {name: _quick(scale) for name, scale in SCALES.items()}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run. `arm` is of `ARMS`, or of `SWITCHES` where `switch` is true."""
+    """One run: `what` is a task of `TASKS` to train on, or `BIAS`; `rate` is times the scale's learning rate."""
 
+    what: str
     scale: str
     arm: str
     seed: int
-    switch: bool = False
+    rate: float = 1
 
     @property
     def name(self) -> str:
-        return "/".join([self.scale, *(["switch"] if self.switch else []), self.arm, str(self.seed)])
+        return f"{self.what}/{self.scale}/{self.arm}/x{self.rate:g}/{self.seed}"
 
     @property
-    def block(self) -> dict:
-        return SWITCHES[self.arm][0] if self.switch else ARMS[self.arm]
-
-    @property
-    def starts_from(self) -> "Run | None":
-        """The run whose weights this one starts from."""
-        return Run(self.scale, "mrope", self.seed) if self.switch else None
-
-
-def make_runs(scales: dict[str, Scale]) -> list[Run]:
-    """All runs of the study; a run may start from another one."""
-    return [
-        Run(scale, arm, seed, switch)
-        for scale, what in scales.items()
-        for seed in what.seeds
-        for switch, arms in ((False, what.arms), (True, what.switches))
-        for arm in arms
-    ]
+    def trained(self) -> "Run":
+        """The run whose weights it is about: itself, or for position bias the one on shapes."""
+        return replace(self, what="shapes") if self.what == BIAS else self
 
 
 def recipe(run: Run, scales: dict[str, Scale]) -> dict:
-    """What the run's result depends on beside its seed; two results may be compared if they agree here."""
-    what = asdict(scales[run.scale])
-    del what["arms"], what["switches"], what["seeds"]
-    anneals = SWITCHES[run.arm][1] if run.switch else None
-    tests = {name: [list(board) for board in boards] for name, boards in TESTS.items()}
+    """What the run's result depends on beside its name; two results may be compared if they agree here."""
+    scale, arm = asdict(scales[run.scale]), ARMS[run.arm]
+    for key in ("arms", "seeds", "minutes", "rates", "rate_seeds"):
+        del scale[key]
+    task = TASKS[run.trained.what]
     return {
-        **what,
-        "mrope_section": list(what["mrope_section"]),
-        "block": run.block,
-        "anneals": anneals,
-        "tests": tests,
+        **scale,
+        "block": arm.block,
+        "sections": arm.sections,
+        "mrope_section": list(section_sizes(arm.sections, scale["mrope_section"])),
+        "layout": type(arm.layout).__name__ if arm.layout else None,
+        "trained_on": [list(board) for board in task.TRAINED_ON],
+        "tests": {name: [list(board) for board in boards] for name, boards in task.TESTS.items()},
+        **(bias.recipe() if run.what == BIAS else {}),
     }
 
 
 def weights_path(run: Run, scales: dict[str, Scale], work: Path) -> Path:
-    """Where the weights are that the run ends with, in a folder for weights of this recipe alone."""
-    return work_folder(run, scales, work) / f"{run.name.replace('/', '-')}.safetensors"
+    """Where the weights are that the run ends with, in a folder for this recipe alone."""
+    return work / f"{run.trained.name.replace('/', '-')}-{_digest(recipe(run.trained, scales))}.safetensors"
 
 
-def work_folder(run: Run, scales: dict[str, Scale], work: Path) -> Path:
-    """The folder within `work` for what the runs of the same recipe share, whatever their block."""
-    shared = recipe(Run(run.scale, "mrope", run.seed), scales)
-    return work / hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:12]
+def tower_path(run: Run, scales: dict[str, Scale], work: Path) -> Path:
+    """Where the vision tower is that all runs of a scale and a task share."""
+    scale = scales[run.scale]
+    made_of = [
+        METRIC,
+        scale.patch_size,
+        scale.hidden,
+        scale.batch,
+        TASKS[run.trained.what].TOWER_STEPS * scale.tower_steps,
+    ]
+    return work / f"tower-{run.trained.what}-{run.scale}-{_digest(made_of)}.safetensors"
+
+
+def _digest(what):
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]

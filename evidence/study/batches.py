@@ -1,6 +1,6 @@
-"""A batch of pictures with several questions each, which branch off behind the picture and do not see one another.
+"""A batch of pictures with several questions each, which branch off behind the pictures and do not see one another.
 
-Each question attends to the picture and itself, and takes the positions it would have alone. In one conversation,
+Each question attends to its pictures and itself, and takes the positions it would have alone. In one conversation,
 earlier answers would give later ones away without a look at the picture. All are filled up to the length of the
 longest, so that they stand one below the other when a batch behind its pictures is cut into questions.
 """
@@ -10,18 +10,20 @@ import functools
 import torch
 
 
-def make_batch(model, processor, pictures: list, questions: list[list[tuple[str, str]]]) -> dict:
+def make_batch(model, processor, pictures: list[tuple], questions: list[list[tuple[str, str]]]) -> dict:
     """The arguments of the model's forward; only answers are labelled.
 
     Args:
         model: a Circle-RoPE model.
         processor: its processor.
-        pictures: PIL pictures of one size.
-        questions: for every picture the same number of (question, answer) pairs.
+        pictures: for every example the same number of PIL pictures, all of one size.
+        questions: for every example the same number of (question, answer) pairs.
     """
-    branches = [_encode(processor, *pair) for pairs in questions for pair in pairs]
+    branches = [_encode(processor, len(pictures[0]), *pair) for pairs in questions for pair in pairs]
     count, size = len(questions[0]), len(pictures)
-    batch = processor(text=[branches[0][0]] * size, images=pictures, return_tensors="pt")
+    batch = processor(
+        text=[branches[0][0]] * size, images=[each for some in pictures for each in some], return_tensors="pt"
+    )
     picture = {key: batch[key].to(model.device) for key in ("pixel_values", "image_grid_thw")}
     prefix_ids = batch["input_ids"].to(model.device)
     position_ids, rope_deltas = model.model.get_rope_index(prefix_ids, picture["image_grid_thw"])
@@ -47,14 +49,20 @@ def make_batch(model, processor, pictures: list, questions: list[list[tuple[str,
     }
 
 
+def prefix_length(model, batch: dict) -> int:
+    """How many tokens stand before the questions."""
+    return (batch["input_ids"][0] == model.config.vision_end_token_id).nonzero()[-1].item() + 1
+
+
 @functools.lru_cache(maxsize=10_000)
-def _encode(processor, question, answer):
-    """Text up to the end of the picture, and the token ids of the prompt behind it and of the answer."""
+def _encode(processor, pictures, question, answer):
+    """Text up to the end of the pictures, and the token ids of the prompt behind them and of the answer."""
+    content = [{"type": "image"}] * pictures + [{"type": "text", "text": question}]
     messages = [
-        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]},
+        {"role": "user", "content": content},
         {"role": "assistant", "content": [{"type": "text", "text": answer}]},
     ]
     text = processor.apply_chat_template(messages, tokenize=False)
-    prefix, vision_end, branch = text.partition("<|vision_end|>")
+    prefix, vision_end, branch = text.rpartition("<|vision_end|>")
     prompt, opening, learned = branch.rpartition("<|im_start|>assistant\n")
     return prefix + vision_end, *(processor.tokenizer.encode(part) for part in (prompt + opening, learned))

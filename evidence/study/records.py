@@ -1,11 +1,13 @@
 """The study's results: a file of JSON lines, one for each finished run, which must all be of the study as it is."""
 
 import json
+import os
 from pathlib import Path
 
-from .arms import Run, make_runs, recipe
+from .arms import ARMS, BIAS, TASKS, Run, recipe
+from .boards import METRIC
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "study.jsonl"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "runs.jsonl"
 
 
 class EvidenceError(ValueError):
@@ -16,30 +18,32 @@ def read_records(path: Path, scales: dict) -> dict[str, dict]:
     """The records in a results file by the name of their run; none if there is no file.
 
     Raises:
-        EvidenceError: a line that is cut off or is no record, a run that is twice there or is not of the study, or
-            one that was made with another recipe.
+        EvidenceError: a line that is cut off or is no record, one of another metric, a run that is twice there or is
+            not of the study, or one that was made with another recipe.
     """
     if not path.exists():
         return {}
-    known = {run.name: run for run in make_runs(scales)}
     records = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         where = f"line {number} of {path}"
         try:
             record = json.loads(line)
-            name, made_with = record["run"], record["recipe"]
-            record["curve"], record["tests"]
-        except (ValueError, KeyError, TypeError):
+            name, made_with, metric = record["run"], record["recipe"], record.get("metric")
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise EvidenceError(
                 f"{where} is not the complete record of a run: delete this line, its run is made anew."
             ) from None
-        if name not in known:
+        if metric != METRIC:
             raise EvidenceError(
-                f"{where} is of the run {name!r}, which is not in this study: delete it or use another file."
+                f"{where} was made with another metric than {METRIC!r}, under which the same words mean other places "
+                "on larger boards, and results of two metrics cannot stand side by side: use another file."
             )
+        run = parse_name(name)
+        if not run or run.scale not in scales:
+            raise EvidenceError(f"{where} is of the run {name!r}, which is not in this study: delete it.")
         if name in records:
             raise EvidenceError(f"{where} is the second record of {name}: delete one of them.")
-        wanted = recipe(known[name], scales)
+        wanted = json.loads(json.dumps(recipe(run, scales)))
         for key in sorted(wanted.keys() | made_with.keys()):
             if wanted.get(key) != made_with.get(key):
                 raise EvidenceError(
@@ -50,6 +54,22 @@ def read_records(path: Path, scales: dict) -> dict[str, dict]:
     return records
 
 
-def missing_runs(records: dict[str, dict], scales: dict) -> list[Run]:
-    """The runs that have no record yet, in the order in which they can be made."""
-    return [run for run in make_runs(scales) if run.name not in records]
+def parse_name(name: str) -> Run | None:
+    """The run of that name, or None if there can be none."""
+    try:
+        what, scale, arm, rate, seed = name.split("/")
+        run = Run(what, scale, arm, int(seed), float(rate.removeprefix("x")))
+    except (ValueError, AttributeError):
+        return None
+    return run if run.name == name and arm in ARMS and what in (*TASKS, BIAS) else None
+
+
+def append(path: Path, line: str) -> None:
+    """Add a record in one piece, so that whoever stops the study leaves no half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(file, line.encode())
+        os.fsync(file)
+    finally:
+        os.close(file)

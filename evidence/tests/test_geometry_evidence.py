@@ -29,7 +29,7 @@ from evidence.geometry.spread import (
 from shapes.checkpoint import model_config, save_processor
 
 ROOT = Path(__file__).resolve().parents[2]
-QWEN = Rope.of()
+QWEN, INTERLEAVED = Rope.of(), Rope.of(sections="interleaved")
 SMALL = {"--grids": ("2x2", "3x5"), "--draws": ("8",), "--pictures": ("1",)}
 GRIDS = st.tuples(st.integers(1, 12), st.integers(1, 12)).filter(lambda grid: grid != (1, 1))
 exact = settings(deadline=None, derandomize=True, max_examples=20)
@@ -131,6 +131,26 @@ def test_the_sections_parts_add_up_to_the_variance():
     assert [QWEN.pairs(section).sum().item() for section in "thw"] == [16, 24, 24]
     assert sum(parts).item() == pytest.approx(expected_variance(image, QWEN).sum().item())
     assert parts[0] > 0.98 * sum(parts)
+
+
+def test_interleaved_sections_give_high_frequencies_to_every_axis():
+    """The values are those of a review of this repo, made with other code."""
+    assert [INTERLEAVED.pairs(section).sum().item() for section in "thw"] == [24, 20, 20]
+    for layout, expected in ((MRopeGeometry(), 0.300), (CircleGeometry(), 0.388)):
+        _, image = place(layout, 16, 16, text_tokens=1)
+        assert expected_variance(image, INTERLEAVED).sum().sqrt().item() == pytest.approx(expected, abs=5e-4)
+        parts = [expected_variance(image, INTERLEAVED)[INTERLEAVED.pairs(section)].sum().item() for section in "hw"]
+        assert 0.8 < parts[0] / parts[1] < 1.25
+
+
+def test_sections_mean_nothing_where_all_rows_are_the_same():
+    text, image = place(FlattenedGeometry(), 5, 7)
+    assert expected_variance(image, INTERLEAVED).sum().item() == pytest.approx(
+        expected_variance(image, QWEN).sum().item()
+    )
+    assert sorted(expected_variance(image, INTERLEAVED).tolist()) == pytest.approx(
+        sorted(expected_variance(image, QWEN).tolist())
+    )
 
 
 @exact
@@ -290,7 +310,7 @@ def test_broken_results_are_refused_and_left_alone(damage, results, tmp_path):
     broken = {
         "cut off": whole[: len(whole) // 2],
         "part": json.dumps(part),
-        "format": whole.replace('"format": 1', '"format": 99'),
+        "format": whole.replace(f'"format": {tables.FORMAT}', '"format": 99'),
         "list": "[1]",
     }
     if damage != "none":

@@ -1,29 +1,47 @@
-"""The study: its task, its runs in processes of their own, its results file, and the report made from it."""
+"""The study: its metric, its tasks, the sections, what is trained and probed, the command and its results file."""
 
 import json
 import random
 import re
-import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_model
+from transformers import Qwen3VLTextConfig
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
 
 from configuration_qwen2_5_vl_circle_rope import age_schedule, validate_circle_rope
-from evidence.study import report as study_report
-from evidence.study.arms import ARMS, QUICK, SCALES, SWITCHES, Run, make_runs, recipe
-from evidence.study.records import EvidenceError, read_records
-from evidence.study.task import COLUMNS, MOST_COUNTED, ROWS, Board, draw, make_questions, make_scene, place_name
+from evidence.geometry.sections import interleaved_order, section_sizes
+from evidence.study import bias, digits, pairs, shapes
+from evidence.study.__main__ import minutes_of
+from evidence.study.answers import answer, chance, make_test, questions_of, share
+from evidence.study.arms import ARMS, BIAS, LAYERS, QUICK, SCALES, TASKS, Run, recipe, weights_path
+from evidence.study.boards import CELL, METRIC, TRAINED_ON, Board, is_held_out, make_example, place_name, place_names
+from evidence.study.claims import Claim, claims, claims_table, front_table
+from evidence.study.experiments import best_arms, best_rates, best_sections, rate_runs, runs_of
+from evidence.study.found import by_cell, loss_by_distance, median_steps, outcomes, slope_over_cells, spread_over_cells
+from evidence.study.model import make_model
+from evidence.study.records import EvidenceError, append, parse_name, read_records
+from evidence.study.statistics import difference, holm
+from evidence.study.train import make_record
 
-EVIDENCE = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+SHAPES_RUN = Run("shapes", "small", "grid-interleaved", 0)
 
 
-def run(module, *arguments):
+def run(module, *arguments, **options):
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=EVIDENCE.parent)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
 
 
 def assert_refused(done, *words):
@@ -32,17 +50,13 @@ def assert_refused(done, *words):
     assert lines[-1].startswith("error: ") and all(word in lines[-1] for word in words), done.stderr
 
 
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """A study of a few steps, made by the command."""
-    folder = tmp_path_factory.mktemp("study")
-    done = run("evidence.study", "--quick", "--output", folder / "study.jsonl", "--work", folder / "work")
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def record_of(which, scales=SCALES, **more):
-    return {"run": which.name, "recipe": recipe(which, scales), "curve": [], "tests": {}, **more}
+def record_of(which, right=1.0, scales=SCALES, **more):
+    """A record as short as it can be: `right` is the share of right answers."""
+    ones = round(100 * right)
+    outcomes = {"Where is": "1" * ones + "0" * (100 - ones)}
+    found = {"curve": [], "tests": {"as trained": outcomes}, "seconds": 60, "parameters": 1}
+    base = {"metric": METRIC, "run": which.name, "what": which.what, "scale": which.scale, "arm": which.arm}
+    return {**base, "seed": which.seed, "rate": which.rate, "recipe": recipe(which, scales), **found, **more}
 
 
 def write(path, *records):
@@ -50,157 +64,364 @@ def write(path, *records):
     return path
 
 
-boards = st.builds(lambda height, width: Board(height, width, 2, min(6, height * width)), *[st.integers(2, 6)] * 2)
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("work")
 
 
-@settings(deadline=None)
-@given(boards, st.integers(0, 10**6))
-def test_every_answer_can_be_read_off_the_scene(board, seed):
-    rng = random.Random(seed)
-    scene = make_scene(rng, board)
-    assert len({thing.colour for thing in scene}) == len({thing.cell for thing in scene}) == len(scene)
-    by_colour = {thing.colour: thing for thing in scene}
-    questions = make_questions(scene, board, rng, 6)
-    assert len(questions) == len(set(questions)) == 6
-    for question, answer in questions:
-        words = re.findall(r"\w+", question)
-        named = [by_colour[word] for word in words if word in by_colour]
-        if words[0] == "How":
-            assert answer == str(len(scene)) and len(scene) <= MOST_COUNTED
-        elif words[:2] == ["What", "shape"]:
-            assert answer == named[0].shape
-        elif words[:2] == ["What", "colour"]:
-            assert [thing.colour for thing in scene if thing.shape == words[-1]] == [answer]
-        elif words[0] == "Where":
-            assert answer == place_name(named[0].cell, board)
-        else:
-            axis = 0 if "higher" in words else 1
-            places = [divmod(thing.cell, board.width)[axis] for thing in named]
-            assert places[0] != places[1] and by_colour[answer].cell == named[places.index(min(places))].cell
+@pytest.fixture(scope="module")
+def trained(work):
+    """A run of two steps on shapes: its record, and the model with the weights that it left."""
+    record = make_record(SHAPES_RUN, work, QUICK)
+    model, processor = make_model(SHAPES_RUN, QUICK, work)
+    load_model(model, weights_path(SHAPES_RUN, QUICK, work))
+    return record, model.eval(), processor
 
 
-@given(boards)
-def test_places_have_the_same_words_on_every_board(board):
-    names = [place_name(cell, board) for cell in range(board.height * board.width)]
-    assert names[0] == "top left" and names[-1] == "bottom right"
-    assert ("middle" in {name.split()[0] for name in names}) == (board.height % 2 == 1)
-    mirrored = {"left": "right", "centre": "centre", "right": "left"}
-    for row in range(board.height):
-        line = [name.split() for name in names[row * board.width : (row + 1) * board.width]]
-        assert [column for _, column in line] == [mirrored[column] for _, column in reversed(line)]
-        assert {vertical for vertical, _ in line} <= set(ROWS) and {column for _, column in line} <= set(COLUMNS)
+# ---- The metric ----
+
+board_sizes = st.builds(lambda height, width: Board(height, width, 2, 4), *[st.integers(2, 9)] * 2)
 
 
-def test_a_larger_board_is_a_larger_picture():
+@given(board_sizes)
+def test_a_place_is_the_third_of_the_picture_that_the_cell_lies_in(board):
+    for cell in range(board.height * board.width):
+        words = place_name(cell, board).split()
+        for number, count, names, word in zip(
+            divmod(cell, board.width), board[:2], (("top", "middle", "bottom"), ("left", "centre", "right")), words
+        ):
+            centre = (number + 0.5) / count
+            assert word == names[int(3 * centre)]
+            # Nothing is drawn so far from the centre of its cell that it lies in another third.
+            assert int(3 * (centre - 0.166 / count)) == int(3 * (centre + 0.166 / count)) == names.index(word)
+
+
+def test_places_on_the_boards_of_the_study():
+    assert place_names(Board(2, 2, 2, 4)) == {"top left", "top right", "bottom left", "bottom right"}
+    assert place_names(Board(2, 3, 2, 4)) >= {"top centre", "bottom centre"} and len(place_names(TRAINED_ON[1])) == 6
+    by_name = Counter(place_name(cell, Board(4, 4, 2, 4)) for cell in range(16))
+    assert by_name["middle centre"] == 4 and by_name["top left"] == 1 and by_name["top centre"] == 2
+    assert set(Counter(place_name(cell, Board(6, 6, 2, 4)) for cell in range(36)).values()) == {4}
+    assert place_name(5, Board(4, 4, 2, 4)) == place_name(4, Board(3, 3, 2, 4)) == "middle centre"
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_scenes_of_the_tests_are_never_drawn_in_training(task):
     rng = random.Random(0)
-    for board in (Board(2, 2, 2, 4), Board(3, 5, 2, 4)):
-        picture = draw(make_scene(rng, board), board, rng)
-        assert picture.size == (32 * board.width, 32 * board.height)
-        # 2 patches of the merged grid on either side make a token.
-        assert all(side % (2 * scale.patch_size) == 0 for side in picture.size for scale in SCALES.values())
+    for board in {*task.TRAINED_ON, *(board for boards in task.TESTS.values() for board in boards)}:
+        for held_out in (True, False):
+            for scene in make_example(task, rng, board, held_out).scenes:
+                assert is_held_out(scene, board) == is_held_out(scene[::-1], board) == held_out
+
+
+def test_a_tenth_of_all_scenes_is_held_out():
+    board = Board(60, 60, 1, 1)
+    shares = [is_held_out((shapes.Thing("circle", "red", cell),), board) for cell in range(3600)]
+    assert 0.08 < sum(shares) / len(shares) < 0.12
+
+
+def test_a_test_set_is_of_the_seed_alone_and_questions_stand_in_the_order_of_outcomes(trained):
+    record, _, _ = trained
+    scale = QUICK["small"]
+    assert make_test(shapes, "larger", 0, scale) == make_test(shapes, "larger", 0, scale)
+    assert make_test(shapes, "larger", 0, scale) != make_test(shapes, "larger", 1, scale)
+    for test, by_kind in record["tests"].items():
+        asked = questions_of(shapes, test, 0, scale)
+        assert {kind: len(each) for kind, each in asked.items()} == {kind: len(each) for kind, each in by_kind.items()}
+        assert set("".join(by_kind.values())) <= set("01x")
+        assert len({number for each in asked.values() for number, _, _ in each}) == 16 * len(shapes.TESTS[test])
+        assert {board for each in asked.values() for _, board, _ in each} == set(shapes.TESTS[test])
+    assert all(scale.board_pictures >= 512 for scale in SCALES.values())
+
+
+def test_a_whole_record_is_small():
+    scale = SCALES["small"]
+    asked = {test: questions_of(shapes, test, 0, scale) for test in shapes.TESTS}
+    outcomes = {test: {kind: "1" * len(each) for kind, each in kinds.items()} for test, kinds in asked.items()}
+    assert len(json.dumps(record_of(SHAPES_RUN, tests=outcomes, curve=[[500, 0.1234, 0.1234]] * 20))) < 30_000
+
+
+def test_chance_is_that_of_the_best_guess():
+    asked = questions_of(shapes, "larger", 0, SCALES["small"])
+    found = {kind: chance(each) for kind, each in asked.items()}
+    assert found["Which is"] == 0.5
+    for kind, expected in (("How many", 1 / 3), ("What shape", 1 / 4), ("What colour", 1 / 6), ("Where is", 1 / 4)):
+        assert expected - 0.03 < found[kind] < expected + 0.06, kind
+
+
+# ---- The tasks ----
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from(list(TASKS)), st.integers(0, 10**6))
+def test_every_answer_can_be_read_off_the_scene(name, seed):
+    task, rng = TASKS[name], random.Random(seed)
+    board = rng.choice([*task.TRAINED_ON, *(board for boards in task.TESTS.values() for board in boards)])
+    example = make_example(task, rng, board, held_out=rng.random() < 0.5)
+    things = [thing for scene in example.scenes for thing in scene]
+    assert len({thing.label for thing in things}) == len(things)
+    by_label = {thing.label: thing for thing in things}
+    asked = task.ask(example, rng, 6)
+    assert len({question.text for question in asked}) == 6
+    for kind, text, told, cell in asked:
+        assert text.startswith(kind)
+        named = [by_label[word] for word in re.findall(r"\w+", text) if word in by_label]
+        if kind == "How many":
+            assert told == str(len(things)) and len(things) <= 4 and cell is None
+        elif kind == "What shape":
+            assert told == named[0].shape
+        elif kind == "What colour":
+            assert [thing.colour for thing in things if text == f"What colour is the {thing.shape}?"] == [told]
+        elif kind == "Which digit":
+            assert [each.name for each in things if text == f"Which digit is {place_name(each.cell, board)}?"] == [
+                told
+            ]
+        elif kind == "Where is":
+            assert told == place_name(named[0].cell, board)
+        else:
+            assert any(set(named) <= set(scene) for scene in example.scenes)
+            places = [divmod(thing.cell, board.width)["left" in text] for thing in named]
+            assert places[0] != places[1] and by_label[told].cell == named[places.index(min(places))].cell
+        assert cell is None or by_label.get(told, named[0] if named else None).cell == cell
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_a_thing_looks_the_same_in_every_cell(task):
+    rng, board = random.Random(1), Board(3, 3, 3, 3)
+    example = make_example(task, rng, board, held_out=True)
+    first = example.scenes[0][0]
+    cells = [thing.cell for thing in example.scenes[0]]
+    free = next(cell for cell in range(9) if cell not in cells)
+    moved = example._replace(scenes=((first._replace(cell=free), *example.scenes[0][1:]), *example.scenes[1:]))
+
+    def cut(picture, cell):
+        row, column = divmod(cell, 3)
+        assert picture.size == (3 * CELL, 3 * CELL)
+        return picture.crop((column * CELL, row * CELL, (column + 1) * CELL, (row + 1) * CELL)).tobytes()
+
+    before, after = task.draw(example)[0], task.draw(moved)[0]
+    assert cut(before, first.cell) == cut(after, free) and cut(before, free) == cut(after, first.cell)
+    assert len(task.draw(example)) == task.PICTURES
+    assert all(side % (2 * scale.patch_size) == 0 for side in before.size for scale in SCALES.values())
+
+
+def test_digits_are_split_by_picture():
+    training, held_out = digits.pictures(False), digits.pictures(True)
+    assert sum(map(len, training.values())) == 1400 and sum(map(len, held_out.values())) == 397
+    assert min(map(len, held_out.values())) > 20 and training["7"][0].size == (8, 8)
+
+
+def test_no_colour_is_on_both_pictures():
+    example = make_example(pairs, random.Random(0), pairs.TRAINED_ON[0], held_out=False)
+    first, second = ({thing.colour for thing in scene} for scene in example.scenes)
+    assert not first & second
+
+
+# ---- Sections and layouts ----
+
+
+def test_interleaved_sections_are_those_of_qwen3_vl(work):
+    assert section_sizes("interleaved", (16, 24, 24)) == (24, 20, 20)
+    for scale in SCALES:
+        which = Run("shapes", scale, "grid-interleaved", 0)
+        sizes = section_sizes("interleaved", SCALES[scale].mrope_section)
+        model, _ = make_model(which, QUICK, work)
+        rope = model.model.language_model.rotary_emb
+        parameters = {"rope_type": "default", "rope_theta": SCALES[scale].rope_theta, "mrope_section": list(sizes)}
+        heads = {"hidden_size": 2 * sum(sizes), "num_attention_heads": 1, "num_key_value_heads": 1}
+        config = Qwen3VLTextConfig(**heads, head_dim=2 * sum(sizes), rope_parameters=parameters)
+        theirs = Qwen3VLTextRotaryEmbedding(config)
+        positions = torch.rand(3, 1, 7) * 100
+        order = interleaved_order(sizes)
+        order = torch.cat([order, order + sum(sizes)])
+        for ours, expected in zip(rope(torch.zeros(1), positions), theirs(torch.zeros(1), positions)):
+            torch.testing.assert_close(ours, expected[..., order])
+
+
+def test_contiguous_sections_are_left_as_they_are(work):
+    model, _ = make_model(Run("shapes", "small", "ring-contiguous", 0), QUICK, work)
+    rope = model.model.language_model.rotary_emb
+    assert rope.mrope_section == [4, 6, 6] and torch.equal(rope.inv_freq, rope.original_inv_freq)
+
+
+def test_where_all_rows_are_equal_sections_mean_nothing(work):
+    example = make_example(shapes, random.Random(0), TRAINED_ON[3], held_out=True)
+    asked = [shapes.ask(example, random.Random(0), 6)]
+    for arm in SCALES["small"].arms:
+        model, processor = make_model(Run("shapes", "small", arm, 0), QUICK, work)
+        seen = []
+        answer(model, processor, [shapes.draw(example)], asked, lambda *given, seen=seen: seen.append(given))
+        positions, begin = seen[0]
+        # The 36 tokens of the picture stand in front of the token that ends it.
+        image = positions[:, 0, begin - 37 : begin - 1].unique(dim=1).shape[1]
+        assert torch.equal(positions[0], positions[2]) == (arm in ("shared", "flattened"))
+        assert image == (1 if arm == "shared" else 36)
 
 
 def test_every_arm_is_within_the_options_of_the_block():
-    for block in (*ARMS.values(), *(block for block, _ in SWITCHES.values())):
-        age_schedule(validate_circle_rope(block).get("AGE_mode"), 4)
-    for needed in ("mrope", "circle", "strategy_2", "strategy_3", "strategy_4", "dff_0.1"):
-        assert needed in SCALES["small"].arms
-    assert all(len(scale.seeds) >= 3 for scale in SCALES.values())
+    for arm in ARMS.values():
+        age_schedule(validate_circle_rope(arm.block).get("AGE_mode"), LAYERS)
+    assert all(set(scale.arms) <= set(ARMS) for scale in SCALES.values())
+    assert SCALES["small"].seeds == 8 and SCALES["real"].seeds == 6
+    assert not set(range(8)) & set(SCALES["small"].rate_seeds)
 
 
-def test_every_run_of_the_study_has_a_record_of_its_own(quick):
-    records = read_records(quick / "study.jsonl", QUICK)
-    assert set(records) == {which.name for which in make_runs(QUICK)}
-    for record in records.values():
-        assert record["curve"][0]["step"] == 0 and record["curve"][-1]["step"] == 2
-        assert record["tests"]["larger"]["questions"] > 0 and 0 <= record["tests"]["larger"]["exact"] <= 1
+# ---- Training and probes ----
 
 
-def test_a_run_gives_the_same_result_again_and_what_is_there_is_not_run_again(quick, tmp_path):
-    lines = (quick / "study.jsonl").read_text().splitlines()
-    kept = [line for line in lines if "strategy_4" not in json.loads(line)["run"]]
-    results = tmp_path / "study.jsonl"
-    results.write_text("\n".join(kept) + "\n")
-    done = run("evidence.study", "--quick", "--output", results, "--work", tmp_path / "work")
+def test_a_run_gives_the_same_result_again(trained, work, tmp_path):
+    record, _, _ = trained
+    again = make_record(SHAPES_RUN, tmp_path, QUICK)
+    assert {**again, "seconds": 0} == {**record, "seconds": 0}
+    assert [step for step, _, _ in record["curve"]] == [1, 2]
+    assert weights_path(SHAPES_RUN, QUICK, work).read_bytes() == weights_path(SHAPES_RUN, QUICK, tmp_path).read_bytes()
+
+
+def test_positions_that_move_together_change_nothing(trained):
+    _, model, processor = trained
+    examples = make_test(shapes, "larger", 0, QUICK["small"])[:4]
+    pictures, asked = [shapes.draw(example) for example, _ in examples], [questions for _, questions in examples]
+
+    def margins(move=None):
+        return answer(model, processor, pictures, asked, move).margin
+
+    def together(position_ids, begin):
+        position_ids += 64
+
+    still = margins()
+    torch.testing.assert_close(margins(together), still, atol=1e-3, rtol=0)
+    for rows in bias.AXES.values():
+        assert (margins(bias.text_mover(rows, 64)) - still).abs().max() > 1e-3
+
+
+def test_bias_is_measured_on_the_weights_and_these_are_made_again_where_they_are_gone(trained, work, tmp_path):
+    which = Run(BIAS, "small", SHAPES_RUN.arm, 0)
+    found = make_record(which, work, QUICK)
+    assert len(found["cells"]["3x3"]["outcomes"]) == len(found["cells"]["3x3"]["margin"]) == 9
+    assert {len(each) for each in found["cells"]["6x6"]["outcomes"]} == {2} and by_cell(found, "4x4").shape == (16, 2)
+    assert all(len(found["distance"][axes]) == len(bias.DISTANCES) for axes in bias.AXES)
+    assert found["distance"]["t"][0][2] == 0 and found["distance"]["t"][-1][1] != found["distance"]["t"][0][1]
+    again = make_record(which, tmp_path, QUICK)
+    assert (again["cells"], again["distance"]) == (found["cells"], found["distance"])
+
+
+def test_one_thing_goes_through_all_cells_and_the_others_stay():
+    scene = shapes.make_scene(random.Random(0), Board(3, 3, 4, 4), True)
+    for cell in range(9):
+        first, *others = bias._move_first(scene, cell)
+        assert first == scene[0]._replace(cell=cell)
+        assert len({first.cell, *(other.cell for other in others)}) == 4
+        assert sum(old != new for old, new in zip(scene[1:], others)) <= 1
+
+
+@pytest.mark.parametrize("what", ["pairs", "digits"])
+def test_other_tasks_are_trained_too(what, work):
+    record = make_record(Run(what, "small", "ring-contiguous", 0), work, QUICK)
+    asked = questions_of(TASKS[what], "as trained", 0, QUICK["small"])
+    outcomes = record["tests"]["as trained"]
+    assert {kind: len(each) for kind, each in asked.items()} == {kind: len(each) for kind, each in outcomes.items()}
+    if what == "pairs":
+        changed = record["changed"]
+        assert {kind: len(each) for kind, each in changed.items()} == {
+            kind: len(each) for kind, each in outcomes.items()
+        }
+
+
+# ---- Experiments ----
+
+
+def some_records(right_of, seeds=2, scale="small"):
+    """Records of the allocation experiment, with the share of right answers that `right_of` gives a run."""
+    records = {}
+    while missing := [
+        each for each in runs_of("allocation", scale, seeds, records, SCALES) if each.name not in records
+    ]:
+        records |= {each.name: record_of(each, right_of(each)) for each in missing}
+    return records
+
+
+def test_learning_rates_are_searched_first_and_every_arm_takes_its_familys_best():
+    first = runs_of("allocation", "small", 8, {}, SCALES)
+    assert first == rate_runs("small", SCALES) and len(first) == 12 and {each.seed for each in first} == {100, 101}
+    best = {"grid": 2, "ring": 0.5}
+    records = some_records(lambda each: 0.9 if each.rate == best[ARMS[each.arm].family] else 0.5, seeds=8)
+    assert best_rates(records, "small", SCALES) == best
+    made = [parse_name(name) for name in records if not name.endswith(("/100", "/101"))]
+    assert len(made) == 8 * 6 and [each.seed for each in made[:6]] == [0] * 6
+    assert all(each.rate == best[ARMS[each.arm].family] for each in made)
+
+
+def test_later_experiments_take_up_what_the_first_one_found():
+    shares = {"ring-interleaved": 0.9, "ring-contiguous": 0.7, "grid-interleaved": 0.8}
+    records = some_records(lambda each: shares.get(each.arm, 0.5))
+    assert best_arms(records, "small", 2, SCALES) == ["ring-interleaved", "grid-interleaved", "ring-contiguous"]
+    assert best_sections(records, "small", 2, SCALES) == "interleaved"
+    found = {each: runs_of(each, "small", 2, records, SCALES) for each in ("bias", "digits", "age")}
+    assert len(found["bias"]) == 2 * 6 + 2 * 4 and {each.what for each in found["bias"]} == {"bias", "pairs"}
+    assert len(found["digits"]) == 2 * 3 and {each.what for each in found["digits"]} == {"digits"}
+    assert {each.arm for each in found["age"]} == {f"strategy_{number}-interleaved" for number in (2, 3, 4)}
+    records |= {each.name: record_of(each) for each in found["age"]}
+    assert {each.what for each in runs_of("age", "small", 2, records, SCALES)} == {"shapes", "bias", "digits"}
+    with pytest.raises(EvidenceError, match="allocation"):
+        runs_of("digits", "small", 3, records, SCALES)
+
+
+# ---- The command and the results ----
+
+
+def quick_records(folder, but=()):
+    records = some_records(lambda each: 0.5, seeds=1)
+    kept = [
+        record | {"recipe": recipe(parse_name(name), QUICK)} for name, record in records.items() if name not in but
+    ]
+    return write(folder / "runs.jsonl", *kept)
+
+
+QUICK_STUDY = ("--quick", "--experiment", "allocation", "--seeds", 1)
+
+
+def test_a_killed_study_goes_on_where_it_was(tmp_path, work):
+    but = ["shapes/small/shared/x0.5/0", "shapes/small/flattened/x0.5/0"]
+    results = quick_records(tmp_path, but)
+    before = results.read_text()
+    command = [sys.executable, "-m", "evidence.study", *map(str, QUICK_STUDY), "--output", results, "--work", work]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert "2 of 18" in process.stdout.readline()
+        time.sleep(2)
+        process.send_signal(signal.SIGKILL)
+        # Its runs have the other end of this pipe: it closes when they have ended too.
+        assert "Traceback" not in process.stdout.read()
+    done = run("evidence.study", *QUICK_STUDY, "--output", results, "--work", work)
     assert done.returncode == 0, done.stderr
-    new = results.read_text().splitlines()
-    assert new[: len(kept)] == kept and len(new) == len(lines)
-    again, before = json.loads(new[-1]), next(json.loads(line) for line in lines if line not in kept)
-    for record in (again, before):
-        record.pop("seconds")
-    assert again == before
+    assert results.read_text().startswith(before)
+    assert set(read_records(results, QUICK)) >= set(but) and len(read_records(results, QUICK)) == 18
+    done = run("evidence.study", *QUICK_STUDY, "--output", results, "--work", work)
+    assert done.returncode == 0 and done.stdout == "all runs are there.\n"
 
 
-def test_a_switch_starts_from_the_weights_of_m_rope_even_where_these_are_gone(quick, tmp_path):
-    lines = [json.loads(line) for line in (quick / "study.jsonl").read_text().splitlines()]
-    results = write(tmp_path / "study.jsonl", *(line for line in lines if not line["run"].endswith("stay/0")))
-    done = run("evidence.study", "--quick", "--output", results, "--work", tmp_path / "work", "--only", "switch/stay")
-    assert done.returncode == 0, done.stderr
+def test_a_run_that_does_not_fit_the_budget_is_not_started(tmp_path):
+    results = quick_records(tmp_path, ["shapes/small/shared/x0.5/0"])
+    before = results.read_text()
+    done = run("evidence.study", *QUICK_STUDY, "--output", results, "--budget", 0.9)
+    assert done.returncode == 0 and "time is up" in done.stdout and results.read_text() == before
     records = read_records(results, QUICK)
-    assert len(records) == len(lines)
-    learned = records["small/mrope/0"]["curve"][-1]["exact"]
-    assert records["small/switch/stay/0"]["curve"][0]["exact"] == learned
+    assert minutes_of(SHAPES_RUN, records, QUICK) == 1
+    assert minutes_of(Run("digits", "small", "shared", 0), records, SCALES) == SCALES["small"].minutes
 
 
-def test_the_runs_are_listed(tmp_path):
-    which = make_runs(SCALES)[0]
-    results = write(tmp_path / "study.jsonl", record_of(which))
-    done = run("evidence.study", "--list", "--output", results)
-    states = dict(reversed(line.split()) for line in done.stdout.splitlines())
-    assert set(states) == {which.name for which in make_runs(SCALES)}
-    assert [name for name, state in states.items() if state == "done"] == [which.name]
+def test_results_of_other_recipes_are_not_mixed(tmp_path):
+    for module, option in (("evidence.study", "--output"), ("evidence.report", "--study")):
+        assert_refused(run(module, option, quick_records(tmp_path)), "line 1", "recipes are not mixed")
 
 
-def test_tables_and_figures_come_from_the_records(quick, tmp_path):
-    records = read_records(quick / "study.jsonl", QUICK)
-    tables = study_report.tables(records, QUICK)
-    tests = records["small/strategy_4/0"]["tests"]
-    row = next(line for line in tables["small tests"].splitlines() if line.startswith("| strategy_4")).split("|")
-    assert row[2].strip() == f"{100 * tests['as trained']['exact']:.1f} %"
-    defined = [share for kind, share in tests["larger"]["by_kind"].items() if kind != "Where is"]
-    assert row[4].strip() == f"{100 * sum(defined) / len(defined):.1f} %"
-    study_report.draw(records, QUICK, tmp_path)
-    drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert {path.split(".")[-1] for path in drawn} == {"png", "svg"} and len(drawn) == 6
-    study_report.draw(records, QUICK, tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == drawn
-
-
-def test_intervals_are_those_of_student_over_seeds():
-    # By hand: mean 2, standard error 1 / sqrt(3), and 4.303 of it at two degrees of freedom.
-    assert study_report._ahead([1.0, 2.0, 3.0]) == "+2.0 [-0.5, +4.5]"
-    assert study_report._spread([0.5, 0.6, 0.7]) == "60.0 % ± 24.8"
-    assert study_report._spread([0.5]) == "50.0 %"
-
-
-def test_the_report_is_what_the_results_give(tmp_path):
-    report = tmp_path / "README.md"
-    emptied = re.sub(
-        r"(<!-- table [^\n]*? -->).*?(<!-- end -->)", r"\1\2", (EVIDENCE / "README.md").read_text(), flags=re.S
-    )
-    report.write_text(emptied)
-    done = run("evidence.report", "--report", report, "--figures", tmp_path / "figures")
-    assert done.returncode == 0, done.stderr
-    assert report.read_text() == (EVIDENCE / "README.md").read_text()
-    assert {path.name for path in (tmp_path / "figures").iterdir()} <= {
-        path.name for path in (EVIDENCE / "figures").iterdir()
-    }
-    for shown in re.findall(r"\]\((figures/[^)]+)\)", report.read_text()):
-        assert (EVIDENCE / shown).exists(), shown
-
-
-def test_an_unfinished_study_is_no_report(tmp_path):
-    results = write(tmp_path / "study.jsonl", record_of(make_runs(SCALES)[0]))
-    report = shutil.copy(EVIDENCE / "README.md", tmp_path)
-    before = Path(report).read_text()
-    done = run("evidence.report", "--study", results, "--report", report, "--figures", tmp_path / "figures")
-    assert_refused(done, "lacks", make_runs(SCALES)[1].name, "evidence.study")
-    assert Path(report).read_text() == before and not (tmp_path / "figures").exists()
-
-
-def test_results_of_other_recipes_are_not_mixed(quick, tmp_path):
-    for script, option in (("evidence.study", "--output"), ("evidence.report", "--study")):
-        assert_refused(run(script, option, quick / "study.jsonl"), "line 1", "recipes are not mixed")
+def test_results_of_the_older_metric_are_refused_with_the_reason(tmp_path):
+    made = {"recipe": {"tests": {"larger": [[4, 4, 2, 4]]}}, "tests": {"larger": {"Where is": [3, 16]}}}
+    older = write(tmp_path / "older.jsonl", {"run": "small/circle/0", "scale": "small", "arm": "circle", **made})
+    mixed = write(tmp_path / "runs.jsonl", record_of(SHAPES_RUN))
+    mixed.write_text(mixed.read_text() + older.read_text())
+    for path, line in ((older, 1), (mixed, 2)):
+        with pytest.raises(EvidenceError, match=f"line {line} .*other places on larger boards"):
+            read_records(path, SCALES)
 
 
 @pytest.mark.parametrize(
@@ -208,20 +429,166 @@ def test_results_of_other_recipes_are_not_mixed(quick, tmp_path):
     [
         ('{"run": "small/mro', "delete this line"),
         ("[1, 2]", "delete this line"),
-        (json.dumps(record_of(Run("small", "mrope", 0)) | {"run": "small/cone/0"}), "not in this study"),
-        ("\n".join([json.dumps(record_of(Run("small", "mrope", 0)))] * 2), "second record"),
+        (json.dumps(record_of(SHAPES_RUN) | {"run": "shapes/small/cone/x1/0"}), "not in this study"),
+        (json.dumps(record_of(SHAPES_RUN) | {"run": "shapes/small"}), "not in this study"),
+        ("\n".join([json.dumps(record_of(SHAPES_RUN))] * 2), "second record"),
     ],
 )
 def test_a_broken_results_file_is_refused_with_what_to_do(tmp_path, content, words):
-    results = tmp_path / "study.jsonl"
+    results = tmp_path / "runs.jsonl"
     results.write_text(content + "\n")
     with pytest.raises(EvidenceError, match=words):
         read_records(results, SCALES)
-    assert_refused(run("evidence.study", "--output", results), words)
     assert results.read_text() == content + "\n"
 
 
-def test_runs_that_do_not_exist_are_refused(tmp_path):
-    assert_refused(run("evidence.study", "--only", "cone", "--output", tmp_path / "study.jsonl"), "cone", "--list")
-    done = run("evidence.study", "--jobs", "0")
-    assert done.returncode == 2 and "--jobs 0" in done.stderr
+def test_records_are_added_line_by_line(tmp_path):
+    path = tmp_path / "new" / "runs.jsonl"
+    for seed in (0, 1):
+        append(path, json.dumps(record_of(Run("shapes", "small", "shared", seed))) + "\n")
+    assert list(read_records(path, SCALES)) == ["shapes/small/shared/x1/0", "shapes/small/shared/x1/1"]
+    assert share(read_records(path, SCALES)["shapes/small/shared/x1/0"]["tests"]["as trained"]) == 1
+
+
+@pytest.mark.parametrize("option", [("--jobs", "0"), ("--budget", "-1"), ("--seeds", "x"), ("--experiment", "cone")])
+def test_options_that_mean_nothing_are_refused(option):
+    done = run("evidence.study", *option)
+    assert done.returncode == 2 and option[0] in done.stderr.splitlines()[-1]
+
+
+def test_an_experiment_that_lacks_another_ones_results_says_which(tmp_path):
+    done = run("evidence.study", "--experiment", "digits", "--output", tmp_path / "runs.jsonl")
+    assert_refused(done, "digits", "--experiment allocation --scale small")
+
+
+# ---- Statistics and the report ----
+
+
+def test_intervals_are_those_of_student_over_seeds_and_of_a_bootstrap_over_seeds_and_questions():
+    # By hand: mean 2, standard error 1 / sqrt(3), and 4.303 of it at two degrees of freedom.
+    found = difference([numpy.array([value]) for value in (1.0, 2.0, 3.0)])
+    assert found.mean == 2 and numpy.allclose(found.interval, (2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), atol=1e-3)
+    assert found.verdict == "open" and found.bootstrap == pytest.approx((1, 3), abs=0.4)
+    # Questions alone: the seeds have the same mean, of 100 values of -1 and 1.
+    values = [numpy.array([1.0] * 60 + [-1.0] * 40), numpy.array([1.0] * 61 + [-1.0] * 39)]
+    low, high = difference(values).bootstrap
+    assert high - low == pytest.approx(2 * 1.96 * 0.98 / 200**0.5, rel=0.15)
+    assert difference(values[:1]).verdict == "one seed" and difference([numpy.zeros(4)] * 3).verdict == "open"
+    assert difference([numpy.full(9, value) for value in (1.0, 1.1, 1.2)]).verdict == "above zero"
+    assert difference([numpy.full(9, -value) for value in (1.0, 1.1, 1.2)]).verdict == "below zero"
+
+
+def test_p_is_corrected_for_the_number_of_claims():
+    found = [difference([numpy.array([value + step]) for value in (1.0, 2.0, 3.0)]) for step in (0, 5)]
+    assert holm(found) == [max(found[0].p, 2 * found[1].p), 2 * found[1].p] and holm([]) == []
+
+
+def test_measures_of_position_bias():
+    half = {"outcomes": ["01" * 25] * 9, "margin": [2 + 0.25 * each for each in range(9)]}
+    record = {"cells": {"3x3": half}}
+    assert slope_over_cells(record, "3x3") == pytest.approx(2) and spread_over_cells(record, "3x3") == 0
+    half["outcomes"] = ["0" * 50, "1" * 50] * 4 + ["0" * 50]
+    assert spread_over_cells(record, "3x3") == pytest.approx(52.7, abs=0.1)
+    # Where scenes differ, but not with the cell, a single scene that does is all that is seen.
+    half["outcomes"] = ["01" * 25] * 8 + ["11" + "01" * 24]
+    assert 0 <= spread_over_cells(record, "3x3") < 0.5
+    # Chance alone: nearly nothing is left of a standard deviation of 7 points.
+    rng = numpy.random.default_rng(0)
+    spreads = []
+    for _ in range(50):
+        half["outcomes"] = ["".join("01"[each] for each in row) for row in rng.integers(2, size=(9, 50))]
+        spreads.append(spread_over_cells(record, "3x3") ** 2)
+    assert numpy.mean(spreads) < 0.3 * 7.07**2
+    assert loss_by_distance({"distance": {"t": [[0.9, 1, 0], [0.5, 1, 0.4]]}}, "t").tolist() == pytest.approx([0, 40])
+    assert (
+        median_steps([{"curve": [[1, 1.0, 0.2], [2, 1.0, 0.95]]}, {"curve": [[1, 1.0, 0.2]]}], 0.9) == "1 of 2, step 2"
+    )
+
+
+def a_claim(values, named=False, front=True):
+    found = difference([numpy.array([each]) for each in values])
+    return Claim("small", "shapes", "one minus other", "points", found, named, front, found.p)
+
+
+def test_a_verdict_needs_both_intervals_and_the_corrected_p():
+    sure, unsure = a_claim([5.0, 5.1, 5.2]), a_claim([1.0, 2.0, 3.0])
+    assert sure.verdict == "above zero" and unsure.verdict == "open" and a_claim([1.0]).verdict == "one seed"
+    assert replace(sure, p=0.06).verdict == "open (after correction)"
+    assert a_claim([-5.0, -5.1, -5.2]).verdict == "below zero"
+
+
+def test_the_named_contrast_stands_first_and_alone_is_not_corrected():
+    ring, other = {0: 0.8, 1: 0.81, 2: 0.82}, 0.5
+    records = some_records(lambda each: ring.get(each.seed, 0.8) if each.arm == "ring-contiguous" else other, seeds=3)
+    for record in records.values():
+        record["tests"]["as trained"] = {"Which is": record["tests"]["as trained"]["Where is"]}
+        record["tests"]["larger"] = record["tests"]["as trained"]
+    made = claims(records, SCALES)
+    assert [claim.named for claim in made] == [True] + [False] * (len(made) - 1)
+    assert made[0].found.mean == pytest.approx(31) and made[0].p == made[0].found.p and made[0].verdict == "above zero"
+    assert made[0].sentence == 'ring-contiguous minus grid-interleaved, all "Which is"'
+    assert [claim.p for claim in made[1:]] == holm([claim.found for claim in made[1:]])
+    same = next(claim for claim in made if claim.sentence.startswith("ring-contiguous minus grid-interleaved, as"))
+    assert same.p > same.found.p
+    assert claims_table(made).count("\n") == len(made) + 1
+    front = front_table(made)
+    assert "| +31.0 |" in front and "larger" not in front and front.count("named beforehand") == 1
+
+
+@pytest.fixture(scope="module")
+def some_study(trained, work, tmp_path_factory):
+    """A results file of a study that is far from finished: of the small scale alone, one seed, and not all arms."""
+    record, _, _ = trained
+    records = {name: record_of(parse_name(name), scales=QUICK) for name in some_records(lambda each: 0.5, seeds=1)}
+    quick = Run("shapes", "small", SHAPES_RUN.arm, 0, 0.5)
+    records[quick.name] = record | {"run": quick.name, "rate": 0.5}
+    kinds = {test: {kind: "1" * len(each) for kind, each in by.items()} for test, by in record["tests"].items()}
+    for arm in ("ring-contiguous", "grid-contiguous"):
+        records[Run("shapes", "small", arm, 0, 0.5).name] |= {"tests": kinds, "curve": record["curve"]}
+    for arm in ("shared", "flattened", "ring-interleaved"):
+        del records[Run("shapes", "small", arm, 0, 0.5).name]
+    which = Run(BIAS, "small", SHAPES_RUN.arm, 0, 0.5)
+    records[which.name] = make_record(Run(BIAS, "small", SHAPES_RUN.arm, 0), work, QUICK) | {"run": which.name}
+    return write(tmp_path_factory.mktemp("results") / "runs.jsonl", *records.values()), record
+
+
+def test_the_report_goes_as_far_as_the_records(some_study, tmp_path):
+    path, record = some_study
+    done = run("evidence.report", "--quick", "--study", path, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "results" / "study.md").read_text()
+    ahead = 100 - outcomes(record, kinds=("Which is",)).mean()
+    claim = next(line for line in page.splitlines() if "(named beforehand)" in line)
+    assert f"| {ahead:+.2f} points |" in claim and "one seed" in claim
+    for title in ("learning rates", "by kind", "impossible", "learning", "position bias by cell", "moved away"):
+        assert any(line.startswith("## small") and title in line for line in page.splitlines()), title
+    assert any(line.startswith("| chance | ") for line in page.splitlines()) and "real" not in page
+    front = (tmp_path / "README.md").read_text()
+    assert f"| {ahead:+.1f} |" in front and "| one seed |" in front
+    for figure in ("study_layouts", "study_learning", "study_bias", "spread_by_grid"):
+        assert {(tmp_path / "figures" / f"{figure}.{kind}").exists() for kind in ("png", "svg")} == {True}, figure
+    assert not (tmp_path / "figures" / "study_digits_and_schedules.png").exists()
+
+
+def test_a_report_without_results_is_refused(tmp_path):
+    assert_refused(run("evidence.report", "--study", tmp_path / "none.jsonl"), "no runs yet")
+    (tmp_path / "geometry.json").write_text("{")
+    assert_refused(run("evidence.report", "--geometry", tmp_path / "geometry.json"), "broken or unfinished")
+
+
+def test_the_report_is_what_the_results_give(tmp_path):
+    done = run("evidence.report", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    committed = ROOT / "evidence"
+    for page in ("README.md", "results/geometry.md", "results/study.md"):
+        assert (tmp_path / page).read_text() == (committed / page).read_text(), page
+    made = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert made == {path.name for path in (committed / "figures").iterdir()}
+
+
+def test_the_front_page_can_be_read_in_one_sitting():
+    text = (ROOT / "evidence" / "README.md").read_text()
+    assert len([word for word in text.split() if word.strip("|-")]) <= 1200
+    shown = re.findall(r"!\[[^\]]+\]\((figures/[^)]+)\)", text)
+    assert len(shown) == 5 and all((ROOT / "evidence" / path).exists() for path in shown)
+    assert text.count("<!-- table ") == 1

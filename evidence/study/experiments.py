@@ -1,0 +1,130 @@
+"""The experiments: which runs each one has, given what is known so far.
+
+The contrast that the study is made for, named before any of its runs: ring-contiguous minus grid-interleaved on
+"Which is", over all questions of that kind in the tests. If the ring's gain is its shape, it is above zero; if it is
+that place reaches high frequencies, it is not.
+"""
+
+from statistics import mean
+
+from .answers import share
+from .arms import ARMS, BIAS, STRATEGIES, Run
+from .records import EvidenceError
+
+CONTRAST = ("ring-contiguous", "grid-interleaved", "Which is")
+# The last one was added when the ring was seen ahead of both grids.
+PAIR_ARMS = ("grid-contiguous", "grid-interleaved", "ring-contiguous", "ring-interleaved")
+RATE_ARMS = {"grid": "grid-contiguous", "ring": "ring-contiguous"}
+SCORED = "as trained"
+# What is made without options, in this order: what matters most comes first.
+ORDER = (("allocation", "small"), ("bias", "small"), ("digits", "small"), ("allocation", "real"), ("age", "small"))
+
+
+def runs_of(experiment: str, scale: str, seeds: int, records: dict, scales: dict) -> list[Run]:
+    """The runs of an experiment that can be named by now; when they are done, there may be more.
+
+    Seed by seed, so that a study that is cut short has all arms of fewer seeds.
+
+    Args:
+        experiment: `allocation`, `bias`, `digits` or `age`.
+        scale: of `scales`.
+        seeds: how many.
+        records: what is there, by the name of the run.
+
+    Raises:
+        EvidenceError: it takes up what another experiment has not found out yet.
+    """
+    what = scales[scale]
+    if experiment != "allocation":
+        _check(records, allocation_runs(scale, seeds, records, scales), experiment, scale)
+    if experiment == "allocation":
+        return allocation_runs(scale, seeds, records, scales)
+    rates = best_rates(records, scale, scales)
+
+    def runs(tasks, arms):
+        return [
+            Run(task, scale, arm, seed, rates[ARMS[arm].family])
+            for seed in range(seeds)
+            for task in tasks
+            for arm in arms
+        ]
+
+    if experiment == "bias":
+        return runs([BIAS], what.arms) + runs(["pairs"], PAIR_ARMS)
+    if experiment == "digits":
+        return runs(["digits"], best_arms(records, scale, seeds, scales))
+    winner = best_sections(records, scale, seeds, scales)
+    strategies = [f"{strategy}-{winner}" for strategy in STRATEGIES]
+    trained = runs(["shapes"], strategies)
+    if any(run.name not in records for run in trained):
+        return trained
+    return trained + runs([BIAS], strategies) + runs(["digits"], [f"ring-{winner}", *strategies])
+
+
+def rate_runs(scale: str, scales: dict) -> list[Run]:
+    """The search for learning rates, on seeds that are not used afterwards."""
+    what = scales[scale]
+    return [
+        Run("shapes", scale, arm, seed, rate)
+        for seed in what.rate_seeds
+        for rate in what.rates
+        for arm in RATE_ARMS.values()
+    ]
+
+
+def allocation_runs(scale: str, seeds: int, records: dict, scales: dict) -> list[Run]:
+    """First the search for learning rates alone, then with all arms, each at its family's best rate."""
+    search = rate_runs(scale, scales)
+    if any(run.name not in records for run in search):
+        return search
+    rates = best_rates(records, scale, scales)
+    return search + [
+        Run("shapes", scale, arm, seed, rates[ARMS[arm].family]) for seed in range(seeds) for arm in scales[scale].arms
+    ]
+
+
+def score(record: dict) -> float:
+    """Share of right answers on boards as trained."""
+    return share(record["tests"][SCORED])
+
+
+def best_rates(records: dict, scale: str, scales: dict) -> dict[str, float]:
+    """For each family, the rate with the highest mean score over the seeds of the search."""
+    what = scales[scale]
+
+    def found(arm, rate):
+        return mean(score(records[Run("shapes", scale, arm, seed, rate).name]) for seed in what.rate_seeds)
+
+    return {family: max(what.rates, key=lambda rate: found(arm, rate)) for family, arm in RATE_ARMS.items()}
+
+
+def mean_scores(records: dict, scale: str, seeds: int, scales: dict) -> dict[str, float]:
+    """The mean score of every arm of the scale over the seeds, best first."""
+    rates = best_rates(records, scale, scales)
+    scores = {
+        arm: mean(
+            score(records[Run("shapes", scale, arm, seed, rates[ARMS[arm].family]).name]) for seed in range(seeds)
+        )
+        for arm in scales[scale].arms
+    }
+    return dict(sorted(scores.items(), key=lambda item: -item[1]))
+
+
+def best_arms(records: dict, scale: str, seeds: int, scales: dict) -> list[str]:
+    """The three arms with the highest mean score."""
+    return list(mean_scores(records, scale, seeds, scales))[:3]
+
+
+def best_sections(records: dict, scale: str, seeds: int, scales: dict) -> str:
+    """The sections, contiguous or interleaved, under which grid and ring have the higher mean score together."""
+    scores = mean_scores(records, scale, seeds, scales)
+    return max(("contiguous", "interleaved"), key=lambda each: scores[f"grid-{each}"] + scores[f"ring-{each}"])
+
+
+def _check(records, runs, experiment, scale):
+    missing = [run for run in runs if run.name not in records]
+    if missing:
+        raise EvidenceError(
+            f"{experiment} takes up what allocation finds at the {scale} scale, which lacks runs such as "
+            f"{missing[0].name}: finish that first with --experiment allocation --scale {scale}."
+        )

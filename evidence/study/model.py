@@ -1,0 +1,73 @@
+"""The study's model under an arm: random text layers, a frozen vision tower, and how it is optimised."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+from evidence.geometry.layouts import FlattenedGeometry, SharedGeometry
+from evidence.geometry.sections import interleave, section_sizes
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+from shapes.checkpoint import model_config, save_processor
+
+from . import tower
+from .arms import ARMS, LAYERS, TASKS, Run, tower_path
+from .boards import CELL
+
+
+class StudyConfig(Qwen2_5_VLConfig_CircleRoPE_V2):
+    """A config whose ring may be a layout that is none of the block's options."""
+
+    layout: SharedGeometry | FlattenedGeometry | None = None
+
+    def make_geometry(self, name):
+        return self.layout if name == "circle" and self.layout else super().make_geometry(name)
+
+
+def make_model(run: Run, scales: dict, work: Path):
+    """The run's model with random weights by its seed and the tower of its task; and its processor."""
+    scale, arm, task = scales[run.scale], ARMS[run.arm], TASKS[run.trained.what]
+    with tempfile.TemporaryDirectory() as folder:
+        pixels = {"patch_size": scale.patch_size, "min_pixels": 1, "max_pixels": 10**6}
+        processor = save_processor(Path(folder), list(task.sentences()), **pixels)
+    dimensions = model_config(processor, arm.block)
+    sizes = section_sizes(arm.sections, scale.mrope_section)
+    dimensions["text_config"].update(
+        hidden_size=scale.hidden,
+        intermediate_size=3 * scale.hidden,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=scale.heads,
+        num_key_value_heads=1,
+        rope_theta=scale.rope_theta,
+        rope_scaling={"type": "mrope", "mrope_section": list(sizes)},
+    )
+    dimensions["vision_config"].update(
+        depth=2,
+        hidden_size=64,
+        intermediate_size=128,
+        num_heads=2,
+        out_hidden_size=scale.hidden,
+        patch_size=scale.patch_size,
+        fullatt_block_indexes=[],
+        window_size=CELL,
+    )
+    config = StudyConfig(**dimensions)
+    config.layout = arm.layout
+    torch.manual_seed(run.seed)
+    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config)
+    if arm.sections == "interleaved":
+        interleave(model.model.language_model.rotary_emb, sizes)
+    tower.prepare(model, processor, task, scale, tower_path(run, scales, work))
+    return model, processor
+
+
+def make_optimizers(model, learning_rate: float) -> list:
+    """Muon for the matrices of the layers, which learn in half as many steps with it; AdamW for the rest."""
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    matrices = [parameter for name, parameter in trained if ".layers." in name and parameter.ndim == 2]
+    others = [parameter for name, parameter in trained if not (".layers." in name and parameter.ndim == 2)]
+    return [
+        torch.optim.Muon(matrices, lr=5 * learning_rate, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
