@@ -611,7 +611,7 @@ def test_the_report_is_what_the_results_give(tmp_path):
 
 def test_the_front_page_can_be_read_in_one_sitting():
     text = (ROOT / "evidence" / "README.md").read_text()
-    assert len(text.split()) <= 1200
+    assert len([word for word in text.split() if word.strip("|-")]) <= 1200
     shown = re.findall(r"!\[[^\]]+\]\((figures/[^)]+)\)", text)
     assert len(shown) == 5 and all((ROOT / "evidence" / path).exists() for path in shown)
     assert text.count("<!-- table ") == 1
