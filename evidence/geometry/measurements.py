@@ -26,10 +26,11 @@ FROM_AFAR = ("flattened", "shared index", "M-RoPE", "circle R 10", "circle R 10,
 _GEOMETRIES = {"circle": CircleGeometry(), "mrope": MRopeGeometry()}
 AGE = {name: tuple(_GEOMETRIES[own] for own in age_schedule(name, 36)) for name in STRATEGIES}
 
+_QWEN = {"head_dim": 128, "theta": 1e6, "mrope_section": (16, 24, 24)}
 ROPES: dict[str, dict] = {
-    "Qwen2.5-VL": {"head_dim": 128, "theta": 1e6, "mrope_section": (16, 24, 24)},
+    "Qwen2.5-VL": _QWEN,
     # The same frequencies, handed out in turns.
-    "interleaved": {"head_dim": 128, "theta": 1e6, "mrope_section": (16, 24, 24), "sections": "interleaved"},
+    "interleaved": {**_QWEN, "sections": "interleaved"},
     # Of the models that are trained from scratch in this repo.
     "small": {"head_dim": 32, "theta": 1e4, "mrope_section": (4, 6, 6)},
 }

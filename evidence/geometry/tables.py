@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from evidence.markdown import table
+
 FORMAT = 2
 TABLES = {
     "geometry_about": "What was run",
@@ -124,14 +126,9 @@ def _share(row):
     return [_percent(part) for part in row["share"] or (None, None, None)]
 
 
-def _table(titles, lines):
-    rows = [titles, ["---"] * len(titles), *lines]
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
-
-
 def _about(results):
     about, checkpoint = results["about"], results["checkpoint"]
-    return _table(
+    return table(
         ["what", "value"],
         [
             ["command", "`python -m evidence.geometry`"],
@@ -149,7 +146,7 @@ def _by_grid(results, series, key):
     grids = _grids(rows)
     layouts = dict.fromkeys(row["layout"] for row in rows)
     cells = {(row["layout"], tuple(row["grid"])): _number(row[key]) for row in rows}
-    return _table(
+    return table(
         ["layout", *map(grid_name, grids)], [[layout, *(cells[layout, grid] for grid in grids)] for layout in layouts]
     )
 
@@ -161,7 +158,7 @@ def _by_section(results):
         sections = "interleaved" if row["rope"] == "interleaved" else "contiguous"
         lines.append([sections, grid_name(row["grid"]), row["layout"], *map(_number, numbers), *_share(row)])
     titles = ["sections", "grid", "layout", "spread", "root mean square", "t alone", "h alone", "w alone"]
-    return _table([*titles, "variance from t", "from h", "from w"], lines)
+    return table([*titles, "variance from t", "from h", "from w"], lines)
 
 
 def _by_value(results, series, title):
@@ -172,7 +169,7 @@ def _by_value(results, series, title):
         titles += [f"spread {grid_name(grid)}", f"PTD {grid_name(grid)}", f"variance from t {grid_name(grid)}"]
         for row in rows_of(results, series, grid=list(grid)):
             lines.setdefault(str(row["x"]), []).extend([_number(row["spread"]), _number(row["ptd"]), _share(row)[0]])
-    return _table(titles, [[value, *cells] for value, cells in lines.items()])
+    return table(titles, [[value, *cells] for value, cells in lines.items()])
 
 
 def _by_distance(results):
@@ -183,7 +180,7 @@ def _by_distance(results):
         lines.setdefault((row["layout"], "spread"), []).append(_number(row["spread"]))
         lines.setdefault((row["layout"], "PTD"), []).append(_number(row["ptd"]))
     titles = ["layout", "", *(f"{distance} tokens between" for distance in distances)]
-    return _table(titles, [[*name, *cells] for name, cells in lines.items()])
+    return table(titles, [[*name, *cells] for name, cells in lines.items()])
 
 
 def _age(results):
@@ -203,7 +200,7 @@ def _columns(results, series, title, columns):
         titles += [f"{column} {grid_name(grid)}" for column in columns]
         for row in rows_of(results, series, grid=list(grid)):
             lines.setdefault(row["layout"], []).extend(_number(row[key]) for key in columns.values())
-    return _table(titles, [[layout, *cells] for layout, cells in lines.items()])
+    return table(titles, [[layout, *cells] for layout, cells in lines.items()])
 
 
 def _small(results):
@@ -214,7 +211,7 @@ def _small(results):
         titles += [f"{title} {grid_name(grid)}" for title in ("PTD", "spread")]
     for row in [row for row in rows if row["layout"] not in {circle["layout"] for circle in radii}] + radii:
         lines.setdefault(row["layout"], []).extend([_number(row["ptd"]), _number(row["spread"])])
-    return _table(titles, [[layout, *cells] for layout, cells in lines.items()])
+    return table(titles, [[layout, *cells] for layout, cells in lines.items()])
 
 
 def _mean(values):
@@ -235,7 +232,7 @@ def _checkpoint(results):
         for entry in checkpoint["spreads"]
     ]
     titles = ["layout", "grid", "tokens between", "spread, same key", "variance from t", "spread, every key its own"]
-    return _table(titles, lines)
+    return table(titles, lines)
 
 
 def own_grid(checkpoint: dict, layout: str) -> dict:
@@ -261,7 +258,7 @@ def _checkpoint_layers(results):
         ]
         for layer in range(checkpoint["layers"])
     ]
-    return _table(titles, lines)
+    return table(titles, lines)
 
 
 def _checkpoint_age(results):
@@ -270,4 +267,4 @@ def _checkpoint_age(results):
         [entry["strategy"], entry["schedule"].count("circle"), _number(_mean(entry["identical"]))]
         for entry in checkpoint["age"]
     ]
-    return _table(["strategy", "circle layers", f"spread, same key, {grid_name(checkpoint['grid'])}"], lines)
+    return table(["strategy", "circle layers", f"spread, same key, {grid_name(checkpoint['grid'])}"], lines)

@@ -8,7 +8,7 @@ import random
 import torch
 
 from . import shapes
-from .answers import answer
+from .answers import TOGETHER, answer
 from .boards import Board, Question, make_example
 
 # On boards near those of training every arm may be right everywhere, which says nothing: so on a far larger one, too.
@@ -16,7 +16,6 @@ MOVED_ON = {"3x3": Board(3, 3, 4, 4), "4x4": Board(4, 4, 4, 4), "6x6": Board(6, 
 DISTANCES = (0, 4, 16, 64, 256)
 AXES = {"all axes": (0, 1, 2), "t": (0,), "h and w": (1, 2)}
 FAR_BOARD = Board(3, 3, 2, 4)
-TOGETHER = 16
 QUESTIONS = 6
 
 

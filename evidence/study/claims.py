@@ -8,11 +8,12 @@ knew every answer, and how much is learned of two pictures, where the ring looke
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from evidence.markdown import table
+
 from . import bias
 from .arms import BIAS, STRATEGIES
 from .experiments import CONTRAST, SCORED
 from .found import Found, changed, loss_by_distance, outcomes, slope_over_cells, spread_over_cells
-from .markdown import table
 from .statistics import LEVEL, Difference, holm
 
 COMPARED_ON = (

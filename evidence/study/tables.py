@@ -2,6 +2,8 @@
 
 from statistics import mean
 
+from evidence.markdown import table
+
 from . import bias
 from .answers import chance, questions_of, share
 from .arms import BIAS, TASKS, Run
@@ -17,7 +19,6 @@ from .found import (
     slope_over_cells,
     spread_over_cells,
 )
-from .markdown import table
 from .statistics import interval
 
 ENOUGH = 0.9
