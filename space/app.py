@@ -16,7 +16,7 @@ import handlers
 import limits
 from examples import EXAMPLES, FOLDER
 from page import Words, draw
-from style import CSS, LEAVE, NOW, PASTE, READ_PAGE, SCRIPT, SET_LANGUAGE, SHOW_ANSWER, THEME, UPLOADED
+from style import CSS, LEAVE, NOW, OTHERS, PASTE, READ_PAGE, SCRIPT, SET_LANGUAGE, SHOW_ANSWER, THEME, UPLOADED
 
 # Everything that runs the model waits in one line.
 MODEL_LINE = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -112,11 +112,13 @@ def _take_pictures(ui):
 def _start_over(ui, running):
     """What belongs to other pictures goes with them."""
     # What runs is cancelled by an event of its own, which the browser takes first: one that came after the server's
-    # answer would cancel a question asked in between.
-    gr.on([ui.pictures.change, ui.clear.click, ui.chat.clear], None, cancels=running, **PRIVATE)
+    # answer would cancel a question asked in between. When a file's check takes away the example beside it, the
+    # gallery changes, and what was asked about that file is answered all the same.
+    ui.pictures.change(None, ui.pictures, ui.others, js=OTHERS, **PRIVATE)
+    gr.on([ui.others.change, ui.clear.click, ui.chat.clear], None, cancels=running, **PRIVATE)
     outputs = [ui.turns, ui.chat, ui.attended, ui.compared, ui.cards]
-    inputs = [ui.pictures, ui.turns, ui.lang, ui.told]
-    changed = ui.pictures.change(handlers.change_pictures, inputs, outputs, **AS_TOLD, **PRIVATE)
+    inputs = [ui.pictures, ui.turns, ui.attended, ui.compared, ui.lang, ui.told]
+    changed = ui.others.change(handlers.change_pictures, inputs, outputs, **AS_TOLD, **PRIVATE)
     renewed = gr.on([ui.clear.click, ui.chat.clear], handlers.start_over, ui.lang, outputs, **PRIVATE)
     for event in (changed, renewed):
         _draw_everything(event, ui)

@@ -124,6 +124,13 @@ def open_tab(page: Page, tab: str) -> None:
     wait_until_quiet(page)
 
 
+def set_slider(page: Page, name: str, value: float) -> None:
+    """Type a value into a slider's number."""
+    number = page.locator(f"#{name} input[type=number]")
+    number.fill(str(value))
+    number.press("Enter")
+
+
 def ask(page: Page, question: str | None = None) -> str:
     """Send the question in the box, or another, and return the answer."""
     before = page.locator("#chat .bot small").count()

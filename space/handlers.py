@@ -151,11 +151,17 @@ def tell_pasted(is_done, lang):
         warn(BadInput("no_clipboard"), lang)
 
 
-def change_pictures(gallery, turns, lang, told, request: gr.Request):
-    """What was said about other pictures goes; a question that was asked before this event came stays."""
-    uploads.hold(request.session_hash, paths_of(gallery), told)
-    empty = start_over(lang)
-    return [gr.skip(), gr.skip(), *empty[2:]] if turns == turns_about(gallery, turns) else empty
+def change_pictures(gallery, turns, attended, compared, lang, told, request: gr.Request):
+    """What was said about other pictures goes; what was asked about these before this event came stays."""
+    paths = paths_of(gallery)
+    uploads.hold(request.session_hash, paths, told)
+
+    def stays(asked):
+        return not asked or asked["pictures"] == paths
+
+    talk, cards = all(map(stays, turns)), stays(compared)
+    kept = [talk, talk, stays(attended), cards, cards]
+    return [gr.skip() if is_kept else empty for is_kept, empty in zip(kept, start_over(lang))]
 
 
 def start_over(lang):
@@ -204,9 +210,9 @@ def ask_again(gallery, turns, geometry, auto, radius, alpha, dff_rate, max_new_t
 def compare(gallery, question, turns, auto, radius, alpha, dff_rate, max_new_tokens, lang):
     """Streams the cards, and what they show."""
     earlier, question = last_asked(gallery, turns, question)
-    sliders = sliders_of(auto, radius, alpha, dff_rate)
-    for entries in tasks.compare(paths_of(gallery), earlier, question, sliders, max_new_tokens):
-        compared = (entries, question)
+    paths, sliders = paths_of(gallery), sliders_of(auto, radius, alpha, dff_rate)
+    for entries in tasks.compare(paths, earlier, question, sliders, max_new_tokens):
+        compared = {"question": question, "pictures": paths, "entries": entries}
         yield show_comparison(compared, lang), compared
 
 
@@ -222,16 +228,15 @@ def stop_comparison(compared, lang):
     """What has not been answered will not be."""
     if not compared:
         return gr.skip(), gr.skip()
-    entries, question = compared
-    compared = [{"stopped": True} | entry for entry in entries], question
+    compared = compared | {"entries": [{"stopped": True} | entry for entry in compared["entries"]]}
     return show_comparison(compared, lang), compared
 
 
-def show_comparison(compared: tuple[list[dict], str] | None, lang: str) -> str:
+def show_comparison(compared: dict | None, lang: str) -> str:
     """The comparison as HTML; everything that a visitor or the model wrote is escaped."""
     if not compared:
         return f'<p class="empty">{say("compare_empty", lang)}</p>'
-    entries, question = compared
+    entries, question = compared["entries"], compared["question"]
     cards = "".join(_show_card(entry, lang) for entry in entries)
     own = next(entry for entry in entries if entry["trained"])
     known = hint(question, own.get("answer"), lang)
@@ -289,11 +294,12 @@ def see(gallery, question, turns, auto, radius, alpha, dff_rate, view, dark, lan
 def attend(gallery, question, turns, left, right, auto, radius, alpha, dff_rate, max_new_tokens, lang):
     """What `draw_attention` draws, kept for the page, and the choice of pictures."""
     earlier, question = last_asked(gallery, turns, question)
-    sliders = sliders_of(auto, radius, alpha, dff_rate)
-    frames, results = tasks.attend(paths_of(gallery), earlier, question, [left, right], sliders, max_new_tokens)
+    paths, sliders = paths_of(gallery), sliders_of(auto, radius, alpha, dff_rate)
+    frames, results = tasks.attend(paths, earlier, question, [left, right], sliders, max_new_tokens)
     for _, image in frames:
         image.thumbnail((512, 512))  # it is kept as long as the page is open
-    kept = {"question": question, "frames": frames, "results": results, "geometries": [left, right]}
+    asked = {"question": question, "pictures": paths, "geometries": [left, right]}
+    kept = asked | {"frames": frames, "results": results}
     return kept, picture_choices(kept, lang)
 
 

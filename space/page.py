@@ -105,6 +105,7 @@ def _keep(ui):
     ui.turns, ui.attended, ui.compared = gr.State([]), gr.State(None), gr.State(None)
     ui.dark, ui.lost = gr.Checkbox(visible=False), gr.Checkbox(visible=False)
     ui.told, ui.leaving = gr.Number(0, visible=False), gr.JSON([], visible=False)
+    ui.others = gr.Number(0, visible="hidden")  # on the page, unlike those above: only what is there sees its changes
 
 
 def _draw_top(words, ui):

@@ -4,6 +4,7 @@ import json
 
 import gradio as gr
 
+from examples import FOLDER
 from texts import GRADIO_WORDS
 
 SANS = [
@@ -164,6 +165,15 @@ LEAVE = """(shown, leaving) => {
     const left = (shown ?? []).filter(file => !leaving.includes((file.image ?? file.video).path));
     return [left.length == shown?.length ? { __type__: "update" } : left.length ? left : null];
 }"""
+# A new number when other files are asked about than before: an example beside a visitor's own file is not.
+OTHERS = """shown => {
+    const paths = (shown ?? []).map(file => (file.image ?? file.video).path);
+    const own = paths.filter(path => !path.startsWith(EXAMPLES));
+    const before = window.askedAbout ?? { changes: 0 };
+    const files = JSON.stringify(own.length ? own : paths);
+    window.askedAbout = { files, changes: before.changes + (files != before.files) };
+    return [window.askedAbout.changes];
+}""".replace("EXAMPLES", json.dumps(str(FOLDER)))
 # On a narrow screen the answer may be below what the visitor sees; the question stays in sight.
 SHOW_ANSWER = """(...inputs) => {
     begin();

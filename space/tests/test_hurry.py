@@ -4,7 +4,7 @@ import contextlib
 
 from playwright.sync_api import expect
 
-from browser import ask, pick_example, wait_until_quiet
+from browser import ask, open_tab, pick_example, set_slider, wait_until_quiet
 
 
 @contextlib.contextmanager
@@ -35,6 +35,22 @@ def test_a_question_right_after_an_upload_is_answered(space, visit, pushed):
         assert ask(page, "What colour is the triangle?") == "green"
     assert ask(page, "Where is the triangle?")
     expect(page.locator("#chat .user p")).to_have_text(["What colour is the triangle?", "Where is the triangle?"])
+
+
+def test_answers_go_on_when_the_check_of_their_picture_ends(endless, visit, pushed):
+    page = visit(endless)
+    page.locator("#settings > button").click()
+    set_slider(page, "max_new_tokens", 512)
+    open_tab(page, "compare")
+    with slow_line(page) as release:
+        page.locator("#pictures input[type=file]").set_input_files(pushed / "examples" / "shapes_3.png")
+        release(wanted=2)
+        page.locator("#compare").click()
+        expect(page.locator("#cards .pending")).to_have_count(5)
+    expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
+    expect(page.locator("#pictures .thumbnail-item img[src*='shapes_3.png']")).to_have_count(1)
+    expect(page.locator("#cards .answer:not(:empty)")).to_have_count(5)
+    expect(page.locator("#cards .pending")).to_have_count(0)
 
 
 def test_a_second_file_may_come_while_the_first_is_checked(space, visit, pushed, bad_files):

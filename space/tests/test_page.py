@@ -6,7 +6,7 @@ from gradio_client import handle_file
 from PIL import Image
 from playwright.sync_api import expect
 
-from browser import ask, last_answer, open_tab, pick_example, plot_of, run_tab, wait_until_quiet
+from browser import ask, last_answer, open_tab, pick_example, plot_of, run_tab, set_slider, wait_until_quiet
 
 EXAMPLES = ["top right", "4", "green", "a yellow triangle", "left"]
 
@@ -32,13 +32,6 @@ def notice(page, *words, title="Please note"):
     assert "Traceback" not in note.inner_text()
     page.locator(".toast-close").click()
     expect(page.locator(".toast-body")).to_have_count(0)
-
-
-def set_slider(page, name, value):
-    """Type a value into a slider's number."""
-    number = page.locator(f"#{name} input[type=number]")
-    number.fill(str(value))
-    number.press("Enter")
 
 
 def test_the_page_opens_with_an_example_and_its_cone(space, visit):
