@@ -451,8 +451,8 @@ MEANING = {
     "image_stride": "`image_stride`: extra distance between one picture and the next.",
     "base": "`base`: overrides the text model's `rope_theta`.",
     "mrope_section": "`mrope_section`: overrides the text model's.",
-    "mrope_interleaved": "`mrope_interleaved`: whether t, h and w take the rotary frequencies in turns, as in Qwen3-VL; "
-    "pretrained Qwen2.5-VL weights know contiguous sections.",
+    "mrope_interleaved": "`mrope_interleaved`: whether t, h and w take the rotary frequencies in turns, as in "
+    "Qwen3-VL; pretrained Qwen2.5-VL weights know contiguous sections.",
 }
 
 UNTUNED = """\
