@@ -168,6 +168,33 @@ def mrope_index(grid_h: int, grid_w: int, device: torch.device | str | None = No
     return MRopeGeometry().frame(grid_h, grid_w).to(torch.float32).to(device)
 
 
+def interleaved_section(pairs: int) -> tuple[int, int, int]:
+    """Of that many frequency pairs, how many t, h and w have where they take them in turns: Qwen3-VL's 24:20:20."""
+    each = min(round(pairs * 20 / 64), pairs // 3)
+    return pairs - 2 * each, each, each
+
+
+def axis_of_pairs(mrope_section: Sequence[int], interleaved: bool = False) -> torch.Tensor:
+    """Which of t, h and w (0, 1, 2) turns each frequency pair, highest frequency first: int64 `(head_dim / 2,)`.
+
+    Args:
+        mrope_section: frequency pairs of t, h and w.
+        interleaved: whether they take them in turns, t, h, w, t, ..., until h and w have theirs, as in Qwen3-VL; else
+            each has its own in one piece, as in Qwen2.5-VL.
+    """
+    if not interleaved:
+        return torch.tensor([axis for axis, pairs in enumerate(mrope_section) for _ in range(pairs)])
+    axes = torch.zeros(sum(mrope_section), dtype=torch.long)
+    for axis, pairs in turns(mrope_section):
+        axes[pairs] = axis
+    return axes
+
+
+def turns(mrope_section: Sequence[int]) -> list[tuple[int, slice]]:
+    """The pairs that h and then w have of those handed out in turns, as (axis, slice of pairs); t has the others."""
+    return [(axis, slice(axis, 3 * mrope_section[axis], 3)) for axis in (1, 2)]
+
+
 def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tensor) -> torch.Tensor:
     """Per-Token Distance (paper eq. 1): how unevenly far a text token is from the tokens of an image.
 

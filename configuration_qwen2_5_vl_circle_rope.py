@@ -23,13 +23,15 @@ require_version("transformers>=4.57.0", "Circle-RoPE needs it: pip install -U tr
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLTextConfig  # noqa: E402
 
 try:
-    from .circle_rope_imp import CircleGeometry, MRopeGeometry
+    from .circle_rope_imp import CircleGeometry, MRopeGeometry, axis_of_pairs, interleaved_section
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
-    from circle_rope_imp import CircleGeometry, MRopeGeometry
+    from circle_rope_imp import CircleGeometry, MRopeGeometry, axis_of_pairs, interleaved_section
 
 if TYPE_CHECKING:
+    import torch
+
     # Never run. Transformers tells checkpoints apart by the files that their configuration names, and copies those.
     from .modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: F401
 
@@ -90,6 +92,7 @@ _ALLOWED = {
         ),
         "a list of 3 positive integers whose sum is head_dim / 2",
     ),
+    "mrope_interleaved": (lambda value: isinstance(value, bool), "true or false"),
 }
 _ALLOWED["circle_r"] = _ALLOWED["radius"]
 
@@ -237,6 +240,10 @@ def _with_rope_of_release(config_dict):
     return rest
 
 
+def _head_dim(text_config):
+    return getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
+
+
 def _rope_in(text_config):
     """The dict of a text config that names its rope type and sections."""
     if HAS_ROPE_PARAMETERS:
@@ -363,12 +370,18 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
     def _check_against_text_config(self, block):
         text_config = self.text_config
         age_schedule(block.get("AGE_mode"), text_config.num_hidden_layers)
-        head_dim = getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
+        head_dim = _head_dim(text_config)
         section = block.get("mrope_section")
         if section is not None and sum(section) != head_dim // 2:
             raise ValueError(
                 f'circle_rope["mrope_section"] is {list(section)}, whose sum is {sum(section)}, but must be a list of '
                 f"3 positive integers whose sum is head_dim / 2 = {head_dim // 2}."
+            )
+        if block.get("mrope_interleaved") and section is not None and max(section[1:]) > sum(section) // 3:
+            raise ValueError(
+                f'circle_rope["mrope_section"] is {list(section)}, which cannot be interleaved: with '
+                f"mrope_interleaved, give h and w a third of the sum at most ({sum(section) // 3}), or leave "
+                "mrope_section out for Qwen3-VL's share."
             )
 
     def _apply_to_text_config(self, block):
@@ -385,6 +398,20 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
             theta_in["rope_theta"] = float(base)
         if block.get("mrope_section") is not None:
             _rope_in(text_config)["mrope_section"] = list(block["mrope_section"])
+
+    @property
+    def interleaved_section(self) -> tuple[int, ...] | None:
+        """Frequency pairs of t, h and w where they take them in turns (`mrope_interleaved`), else None."""
+        if not self.circle_rope.get("mrope_interleaved"):
+            return None
+        return tuple(self.circle_rope.get("mrope_section") or interleaved_section(_head_dim(self.text_config) // 2))
+
+    @property
+    def axis_of_pairs(self) -> "torch.Tensor":
+        """Which of t, h and w (0, 1, 2) turns each frequency pair, highest first: int64 `(head_dim / 2,)`."""
+        section = self.interleaved_section
+        # vLLM's runner has more than three sections there.
+        return axis_of_pairs(section or _rope_in(self.text_config)["mrope_section"][:3], section is not None)
 
     @property
     def schedule(self) -> tuple[str, ...]:
@@ -424,6 +451,8 @@ MEANING = {
     "image_stride": "`image_stride`: extra distance between one picture and the next.",
     "base": "`base`: overrides the text model's `rope_theta`.",
     "mrope_section": "`mrope_section`: overrides the text model's.",
+    "mrope_interleaved": "`mrope_interleaved`: whether t, h and w take the rotary frequencies in turns, as in "
+    "Qwen3-VL; pretrained Qwen2.5-VL weights know contiguous sections.",
 }
 
 UNTUNED = """\

@@ -24,12 +24,12 @@ from transformers import Cache, GenerationMixin, Qwen2ForCausalLM
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
-    from .circle_rope_imp import Continuation, VisionBlock, continue_sequences, find_blocks
+    from .circle_rope_imp import Continuation, VisionBlock, continue_sequences, find_blocks, turns
     from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, complete_card, plain_rope
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
-    from circle_rope_imp import Continuation, VisionBlock, continue_sequences, find_blocks
+    from circle_rope_imp import Continuation, VisionBlock, continue_sequences, find_blocks, turns
     from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, complete_card, plain_rope
 
 
@@ -479,18 +479,34 @@ def split_position_rows(
 
 
 class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding):
-    """Upstream's cos/sin, which may leave out integer positions.
+    """Upstream's cos/sin, which may leave out integer positions, and whose sections may take turns.
 
     Upstream's text model calls it once more with the integer row that its masks use; no layer reads that result, so
     within the text model there is none.
+
+    Attributes:
+        interleaved_section: frequency pairs of t, h and w that they take in turns; None for upstream's sections.
     """
 
     skips_integers = False
+    interleaved_section: tuple[int, ...] | None = None
 
     def forward(self, x, position_ids):
         if self.skips_integers and not position_ids.is_floating_point():
             return None
-        return super().forward(x, position_ids)
+        if self.interleaved_section is None:
+            return super().forward(x, position_ids)
+        # Upstream's sections mean nothing where all three rows are the same: each row becomes a batch of such.
+        rows = position_ids.reshape(1, -1, position_ids.shape[-1]).expand(3, -1, -1)
+        return tuple(self._take_turns(values.chunk(3, dim=-3)) for values in super().forward(x, rows))
+
+    def _take_turns(self, by_axis):
+        """Cos or sin `(..., batch, seq, head_dim)` of t, h and w, each for all components, become one."""
+        taken = by_axis[0].clone()
+        for axis, pairs in turns(self.interleaved_section):
+            for half, values in zip(taken.chunk(2, dim=-1), by_axis[axis].chunk(2, dim=-1)):
+                half[..., pairs] = values[..., pairs]
+        return taken
 
 
 class Qwen2_5_VLDecoderLayer(upstream.Qwen2_5_VLDecoderLayer):
@@ -510,7 +526,7 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
 
     _supports_flex_attn = True
 
-    def __init__(self, config, schedule: tuple[str, ...], geometries: tuple[str, ...]):
+    def __init__(self, config, schedule: tuple[str, ...], geometries: tuple[str, ...], interleaved_section=None):
         with plain_rope(config):
             super().__init__(config)
         self.geometry_of_layer = []  # one list for all layers, so that a schedule reaches those that something wraps
@@ -518,16 +534,20 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
             # Upstream's __init__ names the class of its layers; ours has the same modules and only another forward.
             layer.__class__ = Qwen2_5_VLDecoderLayer
             layer.number, layer.geometry_of_layer = number, self.geometry_of_layer
-        self.set_schedule(schedule, geometries)
+        self.set_schedule(schedule, geometries, interleaved_section)
 
-    def set_schedule(self, schedule: tuple[str, ...], geometries: tuple[str, ...]) -> None:
-        """Give every layer its geometry: names from `geometries`, which are in the order of the position rows."""
+    def set_schedule(self, schedule: tuple[str, ...], geometries: tuple[str, ...], interleaved_section=None) -> None:
+        """Give every layer its geometry: names from `geometries`, which are in the order of the position rows.
+
+        `interleaved_section` is that of the rotary embedding.
+        """
         self.num_geometries = len(geometries)
         self.geometry_of_layer[:] = [geometries.index(name) for name in schedule]
         device = self.rotary_emb.inv_freq.device  # type: ignore[has-type]
         with plain_rope(self.config):
             self.rotary_emb = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config=self.config).to(device)
         self.rotary_emb.skips_integers = True
+        self.rotary_emb.interleaved_section = interleaved_section
 
     @functools.wraps(upstream.Qwen2_5_VLTextModel.forward)
     def forward(self, *args, **kwargs):
@@ -702,7 +722,10 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         super(upstream.Qwen2_5_VLModel, self).__init__(config)
         self.visual = upstream.Qwen2_5_VisionTransformerPretrainedModel._from_config(config.vision_config)
         self.language_model = Qwen2_5_VLTextModel_CircleRoPE_V2._from_config(
-            config.text_config, schedule=config.schedule, geometries=config.geometries
+            config.text_config,
+            schedule=config.schedule,
+            geometries=config.geometries,
+            interleaved_section=config.interleaved_section,
         )
         self._reset_geometries()
         self.post_init()
@@ -730,7 +753,8 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
             ValueError: a block that is not allowed or does not fit the model; nothing has changed then.
         """
         self.config.circle_rope = block
-        self.language_model.set_schedule(self.config.schedule, self.config.geometries)
+        config = self.config
+        self.language_model.set_schedule(config.schedule, config.geometries, config.interleaved_section)
         self._reset_geometries()
         if type(self) in (Qwen2_5_VLModel_CircleRoPE_V2, Qwen2_5_VLModel_AGE_V2):
             # The class says whether some layers see M-RoPE, as if the model had been built under the block.

@@ -105,6 +105,5 @@ def logits(layout: Layout, rows: np.ndarray, word: int) -> Logits:
 
 def _angles(rows):
     """By how much rotary embedding turns each pair of components, `(tokens, pairs)`, at an index `(3, tokens)`."""
-    section = MODEL.config.text_config.rope_parameters["mrope_section"]
     frequencies = MODEL.model.language_model.rotary_emb.inv_freq.cpu().double().numpy()
-    return rows[np.repeat(np.arange(3), section)].T * frequencies
+    return rows[MODEL.config.axis_of_pairs.numpy()].T * frequencies

@@ -87,6 +87,13 @@ def test_a_base_of_another_frequency_is_written_to_the_text_config(base, tmp_pat
     assert "5000.0" in text and "[4, 2, 2]" in text
 
 
+def test_sections_that_take_turns_are_converted_and_verified(base, tmp_path):
+    config = convert(base, tmp_path / "out", "--circle-rope", '{"mrope_interleaved": true}')
+    assert config["circle_rope"]["mrope_interleaved"] is True
+    loaded = AutoConfig.from_pretrained(tmp_path / "out", trust_remote_code=True)
+    assert loaded.interleaved_section == (4, 2, 2)
+
+
 def test_a_converted_checkpoint_converts_again_and_keeps_its_block(base, tmp_path):
     convert(base, tmp_path / "first", "--circle-rope", '{"radius": 4, "image_stride": 1}')
     config = convert(tmp_path / "first", tmp_path / "second", "--age-mode", "strategy_3")

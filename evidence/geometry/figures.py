@@ -9,7 +9,7 @@ from evidence.drawing import finish, save_all
 
 from . import cone
 from .measurements import ROPES
-from .sections import interleaved_order, section_sizes
+from .spread import Rope
 from .tables import grid_name, own_grid, rows_of
 
 STYLE = {
@@ -100,14 +100,12 @@ def _by_frequency(results):
     ropes = {"Qwen2.5-VL": "contiguous", "interleaved": "interleaved"}
     figure, panels = plt.subplots(len(ropes), 3, figsize=(11.1, 5.6), sharey=True)
     for (rope, sections), line in zip(ropes.items(), panels):
-        sizes = section_sizes(sections, ROPES[rope]["mrope_section"])
-        owners = [name for name, count in zip("thw", sizes) for _ in range(count)]
-        ranks = interleaved_order(sizes).tolist() if sections == "interleaved" else range(len(owners))
+        owners = ["thw"[axis] for axis in Rope.of(**ROPES[rope]).axis_of_pairs]
         for axes, layout in zip(line, layouts):
             row = rows_of(results, "sections", rope=rope, layout=layout)[-1]
             # Each pair's part of the variance can be 1 / number of pairs at most.
             heights = [value * len(owners) for value in row["pairs"]]
-            axes.bar(ranks, heights, width=1, color=[SECTION_COLOURS[name] for name in owners])
+            axes.bar(range(len(owners)), heights, width=1, color=[SECTION_COLOURS[name] for name in owners])
             shares = row["share"] or (0, 0, 0)
             words = ", ".join(f"{name} {share:.0%}" for name, share in zip("thw", shares))
             axes.set(title=f"{layout}, {grid_name(row['grid'])}: {words}", ylim=(0, 1.02), xlim=(-1, len(owners)))

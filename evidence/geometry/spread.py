@@ -22,10 +22,11 @@ import torch
 from transformers import Qwen2_5_VLTextConfig
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
+from circle_rope_imp import axis_of_pairs, interleaved_section
 from configuration_qwen2_5_vl_circle_rope import plain_rope
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2
 
 from .grids import check_tokens
-from .sections import interleave, section_sizes
 
 SECTIONS = ("t", "h", "w")
 
@@ -37,18 +38,20 @@ class Rope:
         head_dim: width of a query or key; one frequency pair is two of its components.
         theta: base of the frequencies.
         mrope_section: frequency pairs of the t, h and w components.
+        axis_of_pairs: 0, 1 or 2 for t, h and w for every frequency pair, highest first, int64 `(head_dim / 2,)`.
     """
 
-    def __init__(self, config: Qwen2_5_VLTextConfig, sections: str = "contiguous"):
+    def __init__(self, config: Qwen2_5_VLTextConfig, interleaved: tuple[int, int, int] | None = None):
+        """The embedding of a text config; `interleaved` are the sections where t, h and w take turns."""
         # Releases differ in where they keep theta and the sections.
         parameters = getattr(config, "rope_parameters", None) or config.rope_scaling
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.theta = float(parameters.get("rope_theta") or config.rope_theta)
         self.mrope_section = list(parameters["mrope_section"])
         with plain_rope(config):
-            self._embedding = upstream.Qwen2_5_VLRotaryEmbedding(config)
-        if sections == "interleaved":
-            interleave(self._embedding, tuple(self.mrope_section))
+            self._embedding = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config)
+        self._embedding.interleaved_section = interleaved
+        self.axis_of_pairs = axis_of_pairs(interleaved or self.mrope_section, interleaved is not None)
 
     @classmethod
     def of(
@@ -63,10 +66,10 @@ class Rope:
         Args:
             sections: `"contiguous"`, highest frequencies to t and lowest to w, or `"interleaved"`, as in Qwen3-VL.
         """
-        sizes = list(section_sizes(sections, mrope_section))
-        scaling = {"type": "mrope", "rope_type": "default", "mrope_section": sizes}
+        scaling = {"type": "mrope", "rope_type": "default", "mrope_section": list(mrope_section)}
+        interleaved = interleaved_section(head_dim // 2) if sections == "interleaved" else None
         heads = {"hidden_size": head_dim, "num_attention_heads": 1, "num_key_value_heads": 1}
-        return cls(Qwen2_5_VLTextConfig(**heads, rope_theta=theta, rope_scaling=scaling), sections)
+        return cls(Qwen2_5_VLTextConfig(**heads, rope_theta=theta, rope_scaling=scaling), interleaved)
 
     def rotate(self, vectors: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Turn queries or keys `(..., tokens, head_dim)` to their positions `(3, tokens)`; float32, the same shape."""
@@ -87,8 +90,8 @@ class Rope:
 
     def pairs(self, section: str | None = None) -> torch.Tensor:
         """Which frequency pairs belong to the section t, h or w (all if not given): bool `(head_dim / 2,)`."""
-        numbers = torch.repeat_interleave(torch.arange(3), torch.tensor(self.mrope_section))
-        return numbers >= 0 if section is None else numbers == SECTIONS.index(section)
+        axes = self.axis_of_pairs
+        return axes >= 0 if section is None else axes == SECTIONS.index(section)
 
 
 def logits(q: torch.Tensor, k: torch.Tensor, text: torch.Tensor, image: torch.Tensor, rope: Rope) -> torch.Tensor:

@@ -143,7 +143,7 @@ def measure(name: str, grids: Sequence[tuple[int, int]], distances: Sequence[int
         warnings.simplefilter("ignore")
         model, processor = load(name)
         config, rng = model.config, random.Random(seed)
-        rope = Rope(config.text_config)
+        rope = Rope(config.text_config, getattr(config, "interleaved_section", None))
         read = [read_picture(model, processor, rng) for _ in range(pictures)]
     own, read = read[0][2], [(queries, keys) for queries, keys, _ in read]
     check_tokens(own[0] * own[1])

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evidence.geometry.layouts import FlattenedGeometry, SharedGeometry
-from evidence.geometry.sections import section_sizes
 
 from . import bias, digits, pairs, shapes
 from .boards import METRIC
+from .sections import section_sizes
 
 TASKS = {"shapes": shapes, "pairs": pairs, "digits": digits}
 # What a run does: it trains on a task, or looks for position bias in the weights of the run on shapes.

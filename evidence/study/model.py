@@ -7,13 +7,13 @@ import torch
 
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from evidence.geometry.layouts import FlattenedGeometry, SharedGeometry
-from evidence.geometry.sections import interleave, section_sizes
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 from shapes.checkpoint import model_config, save_processor
 
 from . import tower
 from .arms import ARMS, LAYERS, TASKS, Run, tower_path
 from .boards import CELL
+from .sections import interleave, section_sizes
 
 
 class StudyConfig(Qwen2_5_VLConfig_CircleRoPE_V2):

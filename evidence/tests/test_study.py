@@ -21,7 +21,6 @@ from transformers import Qwen3VLTextConfig
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
 
 from configuration_qwen2_5_vl_circle_rope import age_schedule, validate_circle_rope
-from evidence.geometry.sections import interleaved_order, section_sizes
 from evidence.study import bias, digits, pairs, shapes
 from evidence.study.__main__ import minutes_of
 from evidence.study.answers import answer, chance, make_test, questions_of, share
@@ -32,6 +31,7 @@ from evidence.study.experiments import best_arms, best_rates, best_sections, rat
 from evidence.study.found import by_cell, loss_by_distance, median_steps, outcomes, slope_over_cells, spread_over_cells
 from evidence.study.model import make_model
 from evidence.study.records import EvidenceError, append, parse_name, read_records
+from evidence.study.sections import interleaved_order, section_sizes
 from evidence.study.statistics import difference, holm
 from evidence.study.train import make_record
 
@@ -236,6 +236,29 @@ def test_interleaved_sections_are_those_of_qwen3_vl(work):
         order = torch.cat([order, order + sum(sizes)])
         for ours, expected in zip(rope(torch.zeros(1), positions), theirs(torch.zeros(1), positions)):
             torch.testing.assert_close(ours, expected[..., order])
+
+
+@torch.no_grad()
+def test_the_interleaved_arms_are_what_mrope_interleaved_makes_of_a_model(work):
+    """The same function, but for the order of components: the study moves frequencies, the option moves axes."""
+    example = make_example(shapes, random.Random(0), TRAINED_ON[3], held_out=True)
+    pictures, asked = [shapes.draw(example)], [shapes.ask(example, random.Random(0), 6)]
+    for arm in ("grid-interleaved", "ring-interleaved"):
+        model, processor = make_model(Run("shapes", "small", arm, 0), QUICK, work)
+        wanted = answer(model.eval(), processor, pictures, asked)
+        rope, config = model.model.language_model.rotary_emb, model.config
+        order = interleaved_order(section_sizes("interleaved", SCALES["small"].mrope_section))
+        rope.inv_freq.copy_(rope.inv_freq[order.argsort()])
+        assert torch.equal(rope.inv_freq, rope.inv_freq.sort(descending=True).values)
+        model.set_circle_rope({**config.circle_rope, "mrope_interleaved": True})
+        back = torch.cat([order.argsort(), order.argsort() + len(order)])
+        for layer in model.model.language_model.layers:
+            for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
+                for values in projection.parameters():
+                    heads = values.unflatten(0, (-1, 2 * len(order)))
+                    values.copy_(heads[:, back].flatten(0, 1))
+        found = answer(model, processor, pictures, asked)
+        torch.testing.assert_close(found.margin, wanted.margin, atol=1e-4, rtol=1e-4)
 
 
 def test_contiguous_sections_are_left_as_they_are(work):

@@ -21,12 +21,13 @@ from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_C
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tiny"
 SHAPES = ROOT / "examples" / "shapes.png"
-SCHEDULES = {
-    "circle": None,
-    "strategy_2": "strategy_2",
-    "strategy_3": "strategy_3",
-    "strategy_4": "strategy_4",
-    "mrope": ["mrope"] * 6,
+BLOCKS = {
+    "circle": {},
+    "strategy_2": {"AGE_mode": "strategy_2"},
+    "strategy_3": {"AGE_mode": "strategy_3"},
+    "strategy_4": {"AGE_mode": "strategy_4"},
+    "mrope": {"AGE_mode": ["mrope"] * 6},
+    "interleaved": {"AGE_mode": "strategy_4", "mrope_interleaved": True},
 }
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 0.1  # of bfloat16, in the mean; one token at a steep place can be off by more than one
@@ -70,10 +71,10 @@ def processor():
     return Qwen2_5_VLProcessor.from_pretrained(TINY, size={"shortest_edge": 56**2, "longest_edge": 448**2})
 
 
-def save_checkpoint(directory, schedule):
-    """`tiny` under another schedule, complete."""
+def save_checkpoint(directory, block):
+    """`tiny` under another block, complete."""
     model = load(TINY)
-    model.set_circle_rope({**model.config.circle_rope, "AGE_mode": SCHEDULES[schedule]})
+    model.set_circle_rope({**model.config.circle_rope, "AGE_mode": None, **BLOCKS[block]})
     model.save_pretrained(directory)
     processor().save_pretrained(directory)
     return directory

@@ -1,4 +1,4 @@
-"""Shared parts of the serving tests: environment, checkpoints under every schedule, and engines in this process."""
+"""Shared parts of the serving tests: environment, checkpoints under every block, and engines in this process."""
 
 import gc
 import os
@@ -21,15 +21,15 @@ import pytest
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
-    """The directory of `tiny` under a schedule, made when it is asked for."""
+    """The directory of `tiny` under a block, made when it is asked for."""
     from .cases import save_checkpoint
 
     made = {}
 
-    def make(schedule):
-        if schedule not in made:
-            made[schedule] = save_checkpoint(tmp_path_factory.mktemp(schedule), schedule)
-        return made[schedule]
+    def make(block):
+        if block not in made:
+            made[block] = save_checkpoint(tmp_path_factory.mktemp(block), block)
+        return made[block]
 
     return make
 

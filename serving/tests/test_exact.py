@@ -22,23 +22,23 @@ from .cases import (
 )
 
 
-@pytest.mark.parametrize("schedule", ["circle", "strategy_3", "mrope"])
-def test_every_schedule_answers_as_transformers_does(schedule, checkpoint, start):
-    engine = start(checkpoint(schedule))
+@pytest.mark.parametrize("block", ["circle", "strategy_3", "mrope", "interleaved"])
+def test_every_block_answers_as_transformers_does(block, checkpoint, start):
+    engine = start(checkpoint(block))
     cases = all_kinds()
     outputs = engine.generate([case.request for case in cases], GREEDY, use_tqdm=False)
-    check(load(checkpoint(schedule)), cases, outputs)
+    check(load(checkpoint(block)), cases, outputs)
 
 
 @pytest.mark.parametrize(
-    "schedule, wrong", [("circle", "mrope"), ("strategy_4", "strategy_3"), ("mrope", "circle")], ids=lambda name: name
+    "block, wrong", [("circle", "mrope"), ("strategy_4", "strategy_3"), ("mrope", "circle")], ids=lambda name: name
 )
-def test_half_precision_is_as_near_as_that_of_mrope(schedule, wrong, checkpoint, start):
-    """What bfloat16 rounds is as little under every schedule, and far less than what a wrong geometry does."""
-    engine = start(checkpoint(schedule), dtype="bfloat16")
+def test_half_precision_is_as_near_as_that_of_mrope(block, wrong, checkpoint, start):
+    """What bfloat16 rounds is as little under every block, and far less than what a wrong geometry does."""
+    engine = start(checkpoint(block), dtype="bfloat16")
     cases = all_kinds()[1:]
     outputs = engine.generate([case.request for case in cases], GREEDY, use_tqdm=False)
-    right, other = load(checkpoint(schedule)), load(checkpoint(wrong))
+    right, other = load(checkpoint(block)), load(checkpoint(wrong))
     for case, output in zip(cases, outputs):
         assert mean(differences(right, case, output)) < HALF_TOLERANCE < 0.3 < mean(differences(other, case, output))
 

@@ -10,7 +10,7 @@ from vllm.engine.arg_utils import EngineArgs
 import circle_rope_vllm
 from configuration_qwen2_5_vl_circle_rope import read_rope
 
-from .cases import SCHEDULES, TINY
+from .cases import BLOCKS, TINY
 
 
 def configure(directory=TINY, **options):
@@ -28,15 +28,15 @@ def edited(directory, edit, of=TINY):
     return directory
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_the_runner_keeps_a_tag_and_three_rows_for_each_geometry(schedule, checkpoint):
-    config = configure(checkpoint(schedule))
-    assert config.model_config.mrope_num_dims == 1 + 3 * (1 if schedule in ("circle", "mrope") else 2)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_runner_keeps_a_tag_and_three_rows_for_each_geometry(block, checkpoint):
+    config = configure(checkpoint(block))
+    assert config.model_config.mrope_num_dims == 1 + 3 * (1 if block in ("circle", "mrope") else 2)
 
 
-def test_graphs_of_one_schedule_are_not_used_for_another(checkpoint):
-    hashes = {configure(checkpoint(schedule)).compute_hash() for schedule in SCHEDULES}
-    assert len(hashes) == len(SCHEDULES)
+def test_graphs_of_one_block_are_not_used_for_another(checkpoint):
+    hashes = {configure(checkpoint(block)).compute_hash() for block in BLOCKS}
+    assert len(hashes) == len(BLOCKS)
 
 
 def test_remote_code_is_not_needed_and_not_run(tmp_path):

@@ -18,16 +18,14 @@ from .rows import DeltaTable, encode
 class GeometryEmbeddings(nn.Module):
     """cos/sin of every geometry, computed once per step from the runner's rows."""
 
-    def __init__(self, text_config, geometries: int, max_model_len: int, dtype: torch.dtype):
+    def __init__(self, config, max_model_len: int, dtype: torch.dtype):
         super().__init__()
-        self.deltas = DeltaTable(geometries, max_model_len)
+        self.deltas = DeltaTable(len(config.geometries), max_model_len)
         self.dtype = dtype
-        rotary = Qwen2_5_VLRotaryEmbedding(text_config)
+        rotary = Qwen2_5_VLRotaryEmbedding(config.text_config)
         self.scaling = rotary.attention_scaling
         self.register_buffer("inv_freq", rotary.inv_freq, persistent=False)
-        section = text_config.rope_parameters["mrope_section"][:3]
-        row = torch.arange(3).repeat_interleave(torch.tensor(section, device=torch.arange(0).device))
-        self.register_buffer("row_of_frequency", row, persistent=False)
+        self.register_buffer("row_of_frequency", config.axis_of_pairs.to(rotary.inv_freq.device), persistent=False)
 
     def forward(self, rows: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """int64 rows `(1 + 3 * geometries, tokens)` to (cos, sin), `(tokens, head_dim / 2)` each, per geometry."""
@@ -61,14 +59,11 @@ class Qwen2Model_CircleRoPE(qwen2.Qwen2Model):
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         model_config = vllm_config.model_config
         config = model_config.hf_config
-        geometries = config.geometries
-        self.geometry_embeddings = GeometryEmbeddings(
-            self.config, len(geometries), model_config.max_model_len, model_config.dtype
-        )
+        self.geometry_embeddings = GeometryEmbeddings(config, model_config.max_model_len, model_config.dtype)
         for layer, name in zip(self.layers, config.schedule):
             if not isinstance(layer, PPMissingLayer):
                 attention = layer.self_attn
-                attention.rotary_emb = OwnGeometry(geometries.index(name), attention.head_dim)
+                attention.rotary_emb = OwnGeometry(config.geometries.index(name), attention.head_dim)
 
     def forward(self, input_ids, positions, intermediate_tensors=None, inputs_embeds=None):
         return super().forward(input_ids, self.geometry_embeddings(positions), intermediate_tensors, inputs_embeds)
