@@ -123,11 +123,14 @@ def _claims(found: Found) -> Iterator[Claim]:
 
 
 def front_table(found: list[Claim]) -> str:
-    """The claims of the front page: claim, number, interval by Student's t over seeds, verdict."""
+    """The claims of the front page: claim, number, interval by Student's t over seeds, verdict.
+
+    The page says once that boards are as trained.
+    """
     rows = [
         [
             f"{claim.scale}, {claim.what}",
-            claim.sentence + (" (named beforehand)" if claim.named else ""),
+            claim.sentence.removesuffix(f", {SCORED}") + (" (named beforehand)" if claim.named else ""),
             f"{claim.found.mean:+.1f}",
             _ends(claim.found.interval, 1),
             claim.verdict,
@@ -156,4 +159,4 @@ def claims_table(found: list[Claim]) -> str:
 
 
 def _ends(interval, digits):
-    return "" if interval is None else f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}"
+    return "" if interval is None else f"[{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]"
