@@ -58,7 +58,8 @@ def runs_of(experiment: str, scale: str, seeds: int, records: dict, scales: dict
     trained = runs(["shapes"], strategies)
     if any(run.name not in records for run in trained):
         return trained
-    return trained + runs([BIAS], strategies) + runs(["digits"], [f"ring-{winner}", *strategies])
+    measured = runs([BIAS], strategies) + runs(["digits"], [f"ring-{winner}", *strategies])
+    return trained + measured + runs(["pairs"], strategies)
 
 
 def rate_runs(scale: str, scales: dict) -> list[Run]:

@@ -384,7 +384,7 @@ def test_later_experiments_take_up_what_the_first_one_found():
     assert len(found["digits"]) == 2 * 3 and {each.what for each in found["digits"]} == {"digits"}
     assert {each.arm for each in found["age"]} == {f"strategy_{number}-interleaved" for number in (2, 3, 4)}
     records |= {each.name: record_of(each) for each in found["age"]}
-    assert {each.what for each in runs_of("age", "small", 2, records, SCALES)} == {"shapes", "bias", "digits"}
+    assert {each.what for each in runs_of("age", "small", 2, records, SCALES)} == {"shapes", "bias", "digits", "pairs"}
     with pytest.raises(EvidenceError, match="allocation"):
         runs_of("digits", "small", 3, records, SCALES)
 
