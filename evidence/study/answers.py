@@ -14,6 +14,11 @@ TOGETHER = 16  # examples that are asked about at once
 RIGHT, WRONG, IMPOSSIBLE = "1", "0", "x"
 
 
+def in_parts(items: list) -> Iterator[list]:
+    """The items, as many at a time as are asked about at once."""
+    return (items[begin : begin + TOGETHER] for begin in range(0, len(items), TOGETHER))
+
+
 class Answers(NamedTuple):
     """Of `n` examples with `q` questions each.
 
@@ -92,8 +97,7 @@ def evaluate(model, processor, task, examples: list[tuple[Example, list[Question
     """
     model.eval()
     outcomes = defaultdict(list)
-    for begin in range(0, len(examples), TOGETHER):
-        some = examples[begin : begin + TOGETHER]
+    for some in in_parts(examples):
         asked = [questions for _, questions in some]
         found = answer(model, processor, [task.draw(example) for example, _ in some], asked)
         for (example, questions), exact, chosen in zip(some, found.exact.tolist(), found.chosen):

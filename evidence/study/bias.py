@@ -8,7 +8,7 @@ import random
 import torch
 
 from . import shapes
-from .answers import TOGETHER, answer
+from .answers import answer, in_parts
 from .boards import Board, Question, make_example
 
 # On boards near those of training every arm may be right everywhere, which says nothing: so on a far larger one, too.
@@ -51,7 +51,7 @@ def cells(model, processor, board: Board, seed: int, scenes: int) -> dict:
         for example in moved:
             thing = example.scenes[0][0]
             asked.append([Question("What shape", f"What shape is {thing.colour}?", thing.shape, cell)])
-        found = _in_parts(model, processor, moved, asked)
+        found = _answers(model, processor, moved, asked)
         outcomes.append("".join(str(int(each)) for answers in found for each in answers.exact.flatten().tolist()))
         margins.append(round(torch.cat([answers.margin for answers in found]).mean().item(), 4))
     return {"outcomes": outcomes, "margin": margins}
@@ -74,12 +74,12 @@ def distance(model, processor, seed: int, scenes: int) -> dict:
     rng = random.Random(f"distance {seed}")
     examples = [make_example(shapes, rng, FAR_BOARD, held_out=True) for _ in range(scenes)]
     asked = [shapes.ask(example, rng, QUESTIONS) for example in examples]
-    near = _in_parts(model, processor, examples, asked)
+    near = _answers(model, processor, examples, asked)
     found = {}
     for axes, rows in AXES.items():
         found[axes] = []
         for far in DISTANCES:
-            answers = _in_parts(model, processor, examples, asked, text_mover(rows, far)) if far else near
+            answers = _answers(model, processor, examples, asked, text_mover(rows, far)) if far else near
             found[axes].append(
                 [
                     round(torch.cat([each.exact for each in answers]).float().mean().item(), 4),
@@ -109,8 +109,7 @@ def order(model, processor, task, examples: list) -> dict[str, str]:
     """By kind, for every question in turn: 1 where the answer changes with the order of two pictures, else 0."""
     model.eval()
     found = {}
-    for begin in range(0, len(examples), TOGETHER):
-        some = examples[begin : begin + TOGETHER]
+    for some in in_parts(examples):
         pictures, asked = [task.draw(example) for example, _ in some], [questions for _, questions in some]
         swapped = [pair[::-1] for pair in pictures]
         changes = differ(answer(model, processor, pictures, asked), answer(model, processor, swapped, asked))
@@ -120,15 +119,8 @@ def order(model, processor, task, examples: list) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _in_parts(model, processor, examples, asked, move=None):
-    parts = range(0, len(examples), TOGETHER)
+def _answers(model, processor, examples, asked, move=None):
     return [
-        answer(
-            model,
-            processor,
-            [shapes.draw(example) for example in examples[begin : begin + TOGETHER]],
-            asked[begin : begin + TOGETHER],
-            move,
-        )
-        for begin in parts
+        answer(model, processor, [shapes.draw(example) for example in some], questions, move)
+        for some, questions in zip(in_parts(examples), in_parts(asked))
     ]

@@ -15,6 +15,7 @@ METRIC = "places by thirds"
 CELL = 32  # pixels
 LARGEST_DISPLACEMENT = CELL / 6
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
+PLACES = [f"{row} {column}" for row in ROWS for column in COLUMNS]
 HELD_OUT_SHARE = 0.1
 
 

@@ -13,9 +13,8 @@ from sklearn.datasets import load_digits
 
 from .boards import (
     CELL,
-    COLUMNS,
     LARGEST_DISPLACEMENT,
-    ROWS,
+    PLACES,
     Board,
     Example,
     Question,
@@ -114,6 +113,5 @@ def sentences():
     yield "system\nYou are a helpful assistant.\nuser\nassistant\n"
     for digit in CONTENTS:
         yield f"Where is the {digit}? Which is higher, {digit} or {digit}? Which is further left, {digit} or {digit}?"
-    for row in ROWS:
-        for column in COLUMNS:
-            yield f"Which digit is {row} {column}? {row} {column}"
+    for place in PLACES:
+        yield f"Which digit is {place}? {place}"

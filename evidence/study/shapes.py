@@ -13,9 +13,8 @@ from shapes.pictures import COLOURS, SHAPES, draw_thing
 
 from .boards import (
     CELL,
-    COLUMNS,
     LARGEST_DISPLACEMENT,
-    ROWS,
+    PLACES,
     TRAINED_ON,
     Board,
     Example,
@@ -121,6 +120,4 @@ def sentences():
             yield f"Which is higher, {colour} or {other}? Which is further left, {colour} or {other}?"
     for shape in SHAPES:
         yield f"What colour is the {shape}? {shape}"
-    for row in ROWS:
-        for column in COLUMNS:
-            yield f"{row} {column}"
+    yield from PLACES
