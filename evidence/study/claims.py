@@ -129,7 +129,7 @@ def front_table(found: list[Claim]) -> str:
     """
     rows = [
         [
-            f"{claim.scale}, {claim.what}",
+            f"{claim.scale}/{claim.what}",
             claim.sentence.removesuffix(f", {SCORED}") + (" (named beforehand)" if claim.named else ""),
             f"{claim.found.mean:+.1f}",
             _ends(claim.found.interval, 1),
@@ -138,7 +138,7 @@ def front_table(found: list[Claim]) -> str:
         for claim in found
         if claim.front
     ]
-    return table(["scale, task", "claim", "points", "95 % interval", "verdict"], rows)
+    return table(["scale/task", "claim", "points", "95 % interval", "verdict"], rows)
 
 
 def claims_table(found: list[Claim]) -> str:

@@ -156,9 +156,9 @@ def _digits_and_schedules(found):
     if ring:
         sections = ring[0].split("-")[1]
         lines["shapes"] = [f"{family}-{sections}" for family in RATE_ARMS] + ring
-    figure, panels = plt.subplots(1, 2 * len(lines), figsize=(5.55 * len(lines), 2.9), squeeze=False)
-    columns = [(what, arms, test) for what, arms in lines.items() for test in tests]
-    for axes, (what, arms, test) in zip(panels[0], columns):
+    figure, panels = plt.subplots(len(lines), 2, figsize=(11.1, 2.7 * len(lines)), squeeze=False)
+    shown_in = [(what, arms, test) for what, arms in lines.items() for test in tests]
+    for axes, (what, arms, test) in zip(panels.flat, shown_in):
         shown = [arm for arm in arms if found.runs(what, arm)]
         for row, arm in enumerate(reversed(shown)):
             _dots(axes, arm, row, [outcomes(run, (test,)).mean() for run in found.runs(what, arm).values()])
