@@ -78,9 +78,14 @@ def sliders_of(auto, radius, alpha, dff_rate):
     return (None if auto else radius, alpha, dff_rate)
 
 
+def is_about(gallery, asked):
+    """Whether a turn, a comparison or an attention was asked about these pictures."""
+    return asked["pictures"] == paths_of(gallery)
+
+
 def turns_about(gallery, turns):
     """The turns about these pictures: others begin a new conversation, also before the page has been told."""
-    return [turn for turn in turns if turn["pictures"] == paths_of(gallery)]
+    return [turn for turn in turns if is_about(gallery, turn)]
 
 
 def last_asked(gallery, turns, question):
@@ -153,14 +158,10 @@ def tell_pasted(is_done, lang):
 
 def change_pictures(gallery, turns, attended, compared, lang, told, request: gr.Request):
     """What was said about other pictures goes; what was asked about these before this event came stays."""
-    paths = paths_of(gallery)
-    uploads.hold(request.session_hash, paths, told)
-
-    def stays(asked):
-        return not asked or asked["pictures"] == paths
-
-    talk, cards = all(map(stays, turns)), stays(compared)
-    kept = [talk, talk, stays(attended), cards, cards]
+    uploads.hold(request.session_hash, paths_of(gallery), told)
+    talk = turns == turns_about(gallery, turns)
+    attention, cards = (not asked or is_about(gallery, asked) for asked in (attended, compared))
+    kept = [talk, talk, attention, cards, cards]
     return [gr.skip() if is_kept else empty for is_kept, empty in zip(kept, start_over(lang))]
 
 

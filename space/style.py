@@ -165,7 +165,7 @@ LEAVE = """(shown, leaving) => {
     const left = (shown ?? []).filter(file => !leaving.includes((file.image ?? file.video).path));
     return [left.length == shown?.length ? { __type__: "update" } : left.length ? left : null];
 }"""
-# A new number when other files are asked about than before: an example beside a visitor's own file is not.
+# A new number when other files are asked about than before, as `handlers.paths_of` says which those are.
 OTHERS = """shown => {
     const paths = (shown ?? []).map(file => (file.image ?? file.video).path);
     const own = paths.filter(path => !path.startsWith(EXAMPLES));
