@@ -2,17 +2,12 @@
 
 import torch
 
-# Of 64 frequency pairs, Qwen3-VL gives 24 to t and 20 each to h and w.
-INTERLEAVED_SHARE = 20 / 64
+from circle_rope_imp import axis_of_pairs, interleaved_section
 
 
 def section_sizes(sections: str, contiguous: tuple[int, int, int]) -> tuple[int, int, int]:
     """Frequency pairs of t, h and w: those of Qwen2.5-VL for "contiguous", Qwen3-VL's share for "interleaved"."""
-    if sections == "contiguous":
-        return contiguous
-    pairs = sum(contiguous)
-    each = round(INTERLEAVED_SHARE * pairs)
-    return pairs - 2 * each, each, each
+    return contiguous if sections == "contiguous" else interleaved_section(sum(contiguous))
 
 
 def interleaved_order(sizes: tuple[int, int, int]) -> torch.Tensor:
@@ -20,10 +15,7 @@ def interleaved_order(sizes: tuple[int, int, int]) -> torch.Tensor:
 
     As Qwen3-VL hands them out: t, h, w in turns while h and w last, and what is left to t.
     """
-    row = torch.zeros(sum(sizes), dtype=torch.long)
-    for number in (1, 2):
-        row[number : 3 * sizes[number] : 3] = number
-    return row.argsort(stable=True)
+    return axis_of_pairs(sizes, interleaved=True).argsort(stable=True)
 
 
 def interleave(embedding, sizes: tuple[int, int, int]) -> None:
