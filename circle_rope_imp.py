@@ -8,7 +8,6 @@ faster than torch's.
 
 import functools
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -340,27 +339,30 @@ def _runs(mask):
             begin += count
 
 
-TEXT, PADS, BLOCK = "text", "pads", "block"
-GIVEN = "given"  # tokens whose positions somebody else made
-
-
-class Mark(NamedTuple):
-    """Where a sample of a sequence goes on behind one of its pieces.
+class End(NamedTuple):
+    """Where a sample goes on behind its tokens so far.
 
     Attributes:
-        slot: first slot behind the piece, pads counted.
-        kind: what the piece is: `TEXT`, `PADS`, `BLOCK` or `GIVEN`.
-        text: index of a text token that comes next, one for each geometry; None where nobody knows.
-        free: first index above all so far, likewise. A ring that is moved backwards (`move_to_positive` below 0) sets
-            the two apart.
-        blocks: vision blocks so far.
+        text: index of a text token that comes next, one for each geometry.
+        free: first index above all so far, likewise. A picture begins there, or at `text` where that is larger: a ring
+            that is moved backwards (`move_to_positive` below 0) sets the two apart.
+        pictures: vision blocks so far.
     """
 
-    slot: int
-    kind: str
-    text: tuple[float, ...] | None
-    free: tuple[float, ...] | None
-    blocks: int
+    text: tuple[float, ...]
+    free: tuple[float, ...]
+    pictures: int = 0
+
+    @classmethod
+    def of_text(cls, length: int, geometries: int) -> "End":
+        """Behind text whose indices are its slots."""
+        return cls((float(length),) * geometries, (float(length),) * geometries)
+
+
+def text_rows(ends: list[End]) -> torch.Tensor:
+    """Positions of one text token that comes next: float32 `(3 * geometries, batch, 1)`, on the CPU."""
+    text = torch.tensor([end.text for end in ends], dtype=torch.float64, device="cpu")
+    return text.float().T.repeat_interleave(3, 0)[..., None]
 
 
 def sequence_index(
@@ -382,8 +384,8 @@ def sequence_index(
             once, so an index is exact to half a float32 unit in the last place.
         next_index: the first free index behind every sample under every geometry, `[batch][geometry]`.
     """
-    position_ids, marks = continue_sequences(blocks, real, shape, geometries)
-    return position_ids, [[max(pair) for pair in zip(own[-1].text, own[-1].free)] for own in marks]
+    position_ids, ends = continue_sequences(blocks, real, shape, geometries)
+    return position_ids, [[max(pair) for pair in zip(end.text, end.free)] for end in ends]
 
 
 def continue_sequences(
@@ -391,253 +393,205 @@ def continue_sequences(
     real: torch.Tensor | None,
     shape: tuple[int, int],
     geometries: Sequence[CircleGeometry | MRopeGeometry],
-    before: list[Mark] | None = None,
-) -> tuple[torch.Tensor, list[list[Mark]]]:
+    before: list[End] | None = None,
+) -> tuple[torch.Tensor, list[End]]:
     """`sequence_index` of tokens that come behind others.
 
     Args:
         blocks, real, shape, geometries: of the new tokens, as in `sequence_index`.
-        before: where every sample goes on (`Continuation.last`); at index 0 if not given.
+        before: where every sample goes on; at index 0 if not given.
 
     Returns:
         position_ids: as in `sequence_index`.
-        marks: where every sample goes on behind each of its pieces, at least one for every sample.
+        ends: where every sample goes on behind the new tokens.
     """
+    (batch, length), geometries = shape, tuple(geometries)
+    position_ids = torch.zeros(3 * len(geometries), batch, length, dtype=torch.float32, device="cpu")
+    rows = position_ids.numpy().reshape(len(geometries), 3, batch, length)
+    ramp, indices, ends = _ramp(length), {}, []
+    for sample, pieces in enumerate(_pieces(blocks, real, shape)):
+        text, free, pictures = before[sample] if before is not None else End.of_text(0, len(geometries))
+        text, free = list(text), list(free)
+        for slot, count, block in pieces:
+            if block is None:
+                for row, index in enumerate(text):
+                    rows[row, :, sample, slot : slot + count] = ramp[:count] + index
+                    text[row] = index + count
+                continue
+            size = block.grid_t, block.grid_h, block.grid_w, block.interval
+            if size not in indices:
+                indices[size] = block.indices(geometries)
+            for row, (geometry, points, largest) in enumerate(zip(geometries, *indices[size])):
+                above = max(text[row], free[row])
+                start = above + geometry.image_stride * pictures
+                rows[row, :, sample, slot : slot + count] = points + start  # (3, count)
+                text[row] = start + largest + 1
+                free[row] = max(above, text[row])
+            pictures += 1
+        ends.append(End(tuple(text), tuple(free), pictures))
+    return position_ids, ends
+
+
+def _pieces(blocks, real, shape):
+    """Runs of text and vision blocks of every sample, in order: (first slot, length, block or None) each."""
     batch, length = shape
-    geometries = tuple(geometries)
-    pieces = _lay_out(blocks, real, shape, geometries)
-    if before is None:
-        before = [start for (start,) in Continuation.of_text(batch, len(geometries)).samples]
-    offsets, marks = _place(pieces, geometries, before)
-
-    # (geometries, 3, batch * length), every piece in its place, and one addition for all of them.
-    exact = torch.empty(len(geometries), 3, batch * length, dtype=torch.float64, device="cpu").numpy()
-    counts, slot = [], 0
-    for own in pieces:
-        for piece in own:
-            exact[:, :, slot : slot + piece.count] = piece.index
-            counts.append(piece.count)
-            slot += piece.count
-    if counts:
-        offsets = torch.tensor(offsets, dtype=torch.float64, device="cpu").numpy().T
-        exact += offsets.repeat(counts, axis=1)[:, None]
-    position_ids = torch.empty(3 * len(geometries), batch, length, dtype=torch.float32, device="cpu")
-    position_ids.numpy()[:] = exact.reshape(position_ids.shape)
-    return position_ids, marks
-
-
-@dataclass(slots=True)
-class Piece:
-    """Neighbouring slots of a sample which are laid out as one.
-
-    Attributes:
-        kind: `TEXT`, `PADS` or `BLOCK`.
-        count: how many slots.
-        index: float64, from 0: `(count,)` of text, `(geometries, 3, count)` of a block, 0 of pads.
-        largest: a block's largest index under each geometry.
-    """
-
-    kind: str
-    count: int
-    index: object
-    largest: Sequence[float] = ()
-
-
-def _lay_out(blocks, real, shape, geometries):
-    """The pieces of every sample in order."""
-    batch, length = shape
-    pieces, filled, parts = [[] for _ in range(batch)], [0] * batch, {}
-    ramp = _ramp(length)
-    waiting = sorted(blocks, reverse=True)
-    for sample, slot, count in _runs(real.numpy()) if real is not None else [(row, 0, length) for row in range(batch)]:
+    pieces, waiting = [[] for _ in range(batch)], sorted(blocks, reverse=True)
+    for sample, slot, count in [(row, 0, length) for row in range(batch)] if real is None else _runs(real.numpy()):
         own, end = pieces[sample], slot + count
-        if filled[sample] < slot:
-            own.append(Piece(PADS, slot - filled[sample], 0.0))
         while waiting and waiting[-1].sample == sample and waiting[-1].slot < end:
             block = waiting.pop()
-            begin, size = block.slot, (block.grid_t, block.grid_h, block.grid_w, block.interval)
-            if size not in parts:
-                parts[size] = block.indices(geometries)
-            if slot < begin:
-                own.append(Piece(TEXT, begin - slot, ramp[: begin - slot]))
-            slot = begin + block.length
-            own.append(Piece(BLOCK, slot - begin, *parts[size]))
+            if slot < block.slot:
+                own.append((slot, block.slot - slot, None))
+            own.append((block.slot, block.length, block))
+            slot = block.slot + block.length
         if slot < end:
-            own.append(Piece(TEXT, end - slot, ramp[: end - slot]))
-        filled[sample] = end
-    for own, end in zip(pieces, filled):
-        if end < length:
-            own.append(Piece(PADS, length - end, 0.0))
+            own.append((slot, end - slot, None))
     return pieces
 
 
-def _place(pieces, geometries, before):
-    """What is added to the index of every piece, a row of one number per geometry, and every sample's marks."""
-    offsets, marks = [], []
-    strides = [geometry.image_stride for geometry in geometries]
-    nothing = [0.0] * len(strides)
-    for own, (slot, kind, text, free, blocks) in zip(pieces, before):
-        behind = []
-        for piece in own:
-            kind, count = piece.kind, piece.count
-            slot += count
-            if kind == TEXT:
-                offsets.append(text)
-                text = tuple([index + count for index in text])
-            elif kind == PADS:
-                offsets.append(nothing)
-            else:
-                above = [max(pair) for pair in zip(text, free)]
-                start = [index + stride * blocks for index, stride in zip(above, strides)]
-                offsets.append(start)
-                text = tuple([index + most + 1 for index, most in zip(start, piece.largest)])
-                free = tuple([max(pair) for pair in zip(text, above)])
-                blocks += 1
-            behind.append(Mark(slot, kind, text, free, blocks))
-        marks.append(behind or [Mark(slot, kind, text, free, blocks)])
-    return offsets, marks
+# ---- What a cache remembers -----------------------------------------------------------------------------------------
 
 
-class Continuation:
-    """Where the samples of a batch go on, at every length that they may be cut back to.
+class Part(NamedTuple):
+    """Tokens of a batch from one slot on: their positions, and what they are.
 
     Attributes:
-        samples: the marks of every sample, in order; the first stands in front of its pieces. Behind the last one all
-            is text.
-        end: slot behind which all is text, for every sample.
+        slot: of the first token; a tensor where only the device knows it.
+        rows: float32 `(3 * geometries, batch, length)`.
+        real: `(batch, length)`, 0 where padded, or None.
+        is_picture: bool `(batch, length)`, or None for text alone.
+        begins: bool `(batch, length)`, where a picture begins; None where a run of picture tokens is one picture.
     """
 
-    def __init__(self, samples: list[list[Mark]]):
-        self._samples = samples
-        self._given = []  # positions that were passed in, and are not looked at before somebody wants to go on
-        self._rows = {}  # what text_position_ids adds a slot to, by device
+    slot: int | torch.Tensor
+    rows: torch.Tensor
+    real: torch.Tensor | None = None
+    is_picture: torch.Tensor | None = None
+    begins: torch.Tensor | None = None
 
-    @property
-    def samples(self) -> list[list[Mark]]:
-        while self._given:
-            self._add_marks(*self._given.pop(0))
-        return self._samples
+    def taken(self, samples: torch.Tensor | None, length: int | None) -> "Part":
+        """Its first `length` tokens, of these samples, on the CPU, with no None in it."""
+        shape = self.rows.shape[1:]
+        real = torch.ones(shape, dtype=torch.bool, device="cpu") if self.real is None else self.real.cpu() != 0
+        flags = [torch.zeros_like(real) if flag is None else flag.cpu() for flag in self[3:]]
+        tensors = [self.rows.cpu(), real, *flags]
+        if samples is not None:
+            tensors = [tensor.index_select(-2, samples) for tensor in tensors]
+        return Part(int(self.slot), *(tensor[..., :length] for tensor in tensors))
 
-    @property
-    def end(self) -> int:
-        return max(marks[-1].slot for marks in self.samples)
 
-    def give(
-        self, slot: int | torch.Tensor, positions: torch.Tensor, real: torch.Tensor | None, is_enough: bool
-    ) -> None:
-        """Add tokens whose positions were passed in; what comes next goes on behind the largest of them.
+class Record:
+    """The positions of what a cache holds, as they were used; where its samples go on follows from them.
 
-        Args:
-            slot: of the first token.
-            positions: float32 `(3 * geometries, batch, length)`.
-            real: `(batch, length)`, 0 where padded, or None.
-            is_enough: whether their largest index says where to go on (`CircleGeometry.ends_at_its_largest`).
-        """
-        self._rows.clear()
-        self._given.append((slot, positions, real, is_enough))
-        if len(self._given) > 256:  # a long loop of steps
-            _ = self.samples
+    Nothing is looked at before somebody goes on: tokens are added as they come, and stand in place of what was
+    recorded from their slot on. Slots behind all that is recorded hold text.
 
-    def _add_marks(self, slot, positions, real, is_enough):
-        slot, length = int(slot), positions.shape[-1]
-        largest = positions.unflatten(0, (-1, 3)).amax(1)
-        if real is not None:
-            largest = largest.masked_fill(real.to(largest.device) == 0, -1.0)
-        samples = []
-        for sample, own in enumerate((largest.amax(-1).T.double() + 1).tolist()):
-            marks = self._until(slot, sample)
-            last, index = marks[-1], None
-            if is_enough and last.text is not None:
-                index = tuple([max(known) for known in zip(own, last.text, last.free)])
-            samples.append([*marks, Mark(slot + length, GIVEN, index, index, last.blocks)])
-        self._samples = samples
+    Attributes:
+        made_for: whose positions they are; for others they mean nothing.
+        log: in order, parts, lengths that the cache was cut back to before the next one, and choices of its samples.
+        length: what the cache was cut back to after the last part, or None.
+        text_from: a slot behind which all is text, and the positions of a text token there, float32
+            `(3 * geometries, batch, 1)`; None where nobody has looked.
+    """
 
-    @classmethod
-    def of_text(cls, batch: int, geometries: int, length: int = 0) -> "Continuation":
-        """Behind `length` slots of text whose indices are their slots."""
-        index = (float(length),) * geometries
-        start = Mark(0, TEXT, (0.0,) * geometries, (0.0,) * geometries, 0)
-        marks = [start, Mark(length, TEXT, index, index, 0)] if length else [start]
-        return cls([list(marks) for _ in range(batch)])
+    def __init__(self, made_for):
+        self.made_for, self.log, self.length, self.text_from = made_for, [], None, None
 
-    @classmethod
-    def from_index(cls, starts: list[float], geometries: int) -> "Continuation":
-        """Before any token, where each sample has a first index of its own."""
-        return cls([[Mark(0, TEXT, (start,) * geometries, (start,) * geometries, 0)] for start in starts])
+    def add(self, part: Part, text_from: tuple[int, torch.Tensor] | None = None) -> None:
+        """The cache holds these tokens now; `text_from` is the attribute, where it is known without a look at them."""
+        if self.length is not None:
+            self.log.append(self.length)
+        self.log.append(part)
+        self.length, self.text_from = None, text_from
 
-    def until(self, length: int) -> "Continuation":
-        """The same, cut back or grown by text to `length` slots.
+    def cut(self, length: int) -> None:
+        """The cache was cut back to so many slots."""
+        self.length = length if self.length is None else min(length, self.length)
+        if length == 0:
+            self.log, self.length = [], None
+        if length == 0 or (self.text_from is not None and self.text_from[0] > length):
+            self.text_from = None
 
-        Behind a cut inside a picture, or inside tokens whose positions were passed in, nobody knows where to go on.
-        """
-        if self.end == length:
-            return self
-        return Continuation([self._until(length, sample) for sample in range(len(self.samples))])
+    def select(self, samples: torch.Tensor) -> None:
+        """The cache holds these samples now, in this order."""
+        self.log.append(samples)
+        if self.text_from is not None:
+            slot, rows = self.text_from
+            self.text_from = slot, rows[:, samples.to(rows.device)]
 
-    def _until(self, length, sample):
-        marks = self._samples[sample]
-        if marks[-1].slot == length:
-            return marks
-        number = bisect_left(marks, length, key=lambda mark: mark.slot)
-        kept, rest = marks[:number], marks[number:]
-        if rest and rest[0].slot == length:
-            return [*kept, rest[0]]
-        last = kept[-1]
-        if not rest or rest[0].kind == TEXT:
-            text = None if last.text is None else tuple([index + length - last.slot for index in last.text])
-            return [*kept, last._replace(slot=length, kind=TEXT, text=text)]
-        if rest[0].kind == PADS:
-            return [*kept, last._replace(slot=length, kind=PADS)]
-        return [*kept, last._replace(slot=length, kind=rest[0].kind, text=None, free=None)]
+    def text(self, slot: int, device: torch.device | str) -> torch.Tensor:
+        """Positions of a text token at `slot`: float32 `(3 * geometries, batch, 1)`. Raises as `ends` does."""
+        if self.text_from is None or self.text_from[0] > slot:
+            self.text_from = slot, text_rows(self.ends(slot)).to(device)
+        return self.text_from[1] + (slot - self.text_from[0])
 
-    def extend(self, more: list[list[Mark]]) -> "Continuation":
-        """The same, with further marks for every sample."""
-        return Continuation([marks + new for marks, new in zip(self.samples, more)])
-
-    def select(self, samples: list[int]) -> "Continuation":
-        """That of a batch which holds these samples of this one, in this order."""
-        return Continuation([self.samples[sample] for sample in samples])
-
-    def last(self) -> list[Mark]:
-        """The last mark of every sample.
+    def ends(self, slot: int) -> list[End]:
+        """Where every sample goes on when the cache holds `slot` slots.
 
         Raises:
-            ValueError: where a sample goes on is not known.
+            ValueError: it ends inside a picture, or where a picture ends is not known.
         """
-        last = [marks[-1] for marks in self.samples]
-        for sample, (mark, marks) in enumerate(zip(last, self.samples)):
-            if mark.text is None and mark.kind == BLOCK:
-                raise ValueError(
-                    f"a cache of {mark.slot} slots ends inside a picture of sample {sample}, which begins at slot "
-                    f"{marks[-2].slot}: crop the cache to {marks[-2].slot} slots, or to the picture's end."
-                )
-            if mark.text is None:
+        whole = self._look()
+        self.log = [whole]
+        return _ends(whole, slot, self.length)
+
+    def _look(self):
+        """All parts as one, from slot 0 on."""
+        parts, samples, end = [], None, None
+        for entry in reversed(self.log):
+            if isinstance(entry, Part):
+                slot = int(entry.slot)
+                if end is None or slot < end:
+                    parts.append(entry.taken(samples, None if end is None else end - slot))
+                    end = slot
+            elif isinstance(entry, int):
+                end = entry if end is None else min(entry, end)
+            else:
+                samples = entry.cpu() if samples is None else entry.cpu()[samples]
+        whole, held = [], 0
+        for part in reversed(parts):
+            if held < part.slot:  # text that nobody recorded: of another model, or of a compiled step
+                batch, count = part.rows.shape[1], len(part.rows) // 3
+                ends = _ends(_joined(whole), held) if whole else [End.of_text(0, count)] * batch
+                rows = text_rows(ends) + torch.arange(part.slot - held, device="cpu")
+                whole.append(Part(held, rows).taken(None, None))
+            whole.append(part)
+            held = part.slot + part.rows.shape[-1]
+        return _joined(whole)
+
+
+def _joined(parts):
+    """Neighbouring parts, the first at slot 0, as one."""
+    rows, real, is_picture, begins = (torch.cat(tensors, -1) for tensors in zip(*(part[1:] for part in parts)))
+    begins |= is_picture & ~torch.nn.functional.pad(is_picture[:, :-1], (1, 0))
+    return Part(0, rows, real, is_picture, begins)
+
+
+def _ends(whole, slot, cut=None):
+    held = whole.rows.shape[-1]
+    length = min(slot, held if cut is None else min(cut, held))
+    largest = whole.rows.double().unflatten(0, (-1, 3)).amax(1)  # (geometries, batch, held)
+    number = whole.begins.cumsum(-1) * whole.is_picture  # (batch, held): of the token's picture, 0 for text
+    ends = []
+    for sample, own in enumerate(number):
+        if 0 < length < held and own[length] == own[length - 1] > 0:
+            begin = int((own == own[length]).nonzero()[0])
+            raise ValueError(
+                f"a cache of {length} slots ends inside a picture of sample {sample}, which begins at slot {begin}: "
+                f"crop the cache to {begin} slots, or to the picture's end."
+            )
+        own, index = own[:length], largest[:, sample, :length]  # (geometries, length)
+        real = whole.real[sample, :length].nonzero()[:, 0]
+        text = free = torch.zeros(len(largest), dtype=torch.float64, device="cpu")
+        if len(real):
+            last = int(real[-1])
+            rows = whole.rows[:, sample, last].view(-1, 3)
+            if not own[last] and (rows != rows[:, :1]).any():
                 raise ValueError(
                     "the cache holds tokens whose position_ids were passed in, and where they go on does not follow "
                     "from them: pass position_ids for the tokens behind them as well."
                 )
-        return last
-
-    def deltas(self, device: torch.device | str | None = None) -> torch.Tensor:
-        """Index of a text token that comes next, minus its slot: float32 `(batch, geometries)`.
-
-        Raises:
-            ValueError: as `last`.
-        """
-        rows = [[index - mark.slot for index in mark.text] for mark in self.last()]
-        return torch.tensor(rows, dtype=torch.float32, device="cpu").to(device)
-
-    def text_position_ids(self, slot: int, length: int, device: torch.device | str | None = None) -> torch.Tensor:
-        """Positions of text that fills `length` slots from `slot` on, behind all marks.
-
-        Returns:
-            float32 `(3 * geometries, batch, length)`.
-
-        Raises:
-            ValueError: as `last`.
-        """
-        if device not in self._rows:
-            self._rows[device] = self.deltas(device).T.repeat_interleave(3, dim=0)[..., None]
-        if length == 1:
-            return self._rows[device] + slot
-        return self._rows[device] + torch.arange(slot, slot + length, device=device)
+            text = (index[:, own == own[last]].amax(-1) if own[last] else index[:, last]) + 1
+            free = index[:, real].amax(-1) + 1
+        ends.append(End(tuple((text + slot - length).tolist()), tuple(free.tolist()), int(own.max()) if length else 0))
+    return ends

@@ -13,7 +13,6 @@ import os
 import re
 import warnings
 from collections.abc import Callable
-from contextvars import ContextVar
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -24,12 +23,12 @@ from transformers import Cache, GenerationMixin, Qwen2ForCausalLM
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
-    from .circle_rope_imp import Continuation, VisionBlock, continue_sequences, find_blocks, turns
+    from .circle_rope_imp import End, Part, Record, VisionBlock, continue_sequences, find_blocks, text_rows, turns
     from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, complete_card, plain_rope
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
-    from circle_rope_imp import Continuation, VisionBlock, continue_sequences, find_blocks, turns
+    from circle_rope_imp import End, Part, Record, VisionBlock, continue_sequences, find_blocks, text_rows, turns
     from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, complete_card, plain_rope
 
 
@@ -48,6 +47,7 @@ RELIED_ON = (
     (f"{_QWEN}.Qwen2_5_VLModel.forward", (*_TOKENS, *_VISION)),
     (f"{_QWEN}.Qwen2_5_VisionTransformerPretrainedModel", ()),
     ("PreTrainedModel._from_config", ()),
+    ("GenerationMixin._get_candidate_generator", ("model_kwargs",)),
     ("PreTrainedModel._supports_flex_attn", ()),
     ("PreTrainedModel._auto_class", ()),
     ("PreTrainedModel._upload_modified_files", ("working_dir", "repo_id")),
@@ -55,12 +55,18 @@ RELIED_ON = (
     ("Qwen2_5_VLTextConfig._attn_implementation", ()),
 )
 
+# A key of a dict that the auto classes hand to `from_pretrained`.
+RELIED_ON_KEY = "_adapter_model_path"
+
 # How a release makes the positions of a generation: newer ones up front, older ones step by step.
 POSITIONS_UP_FRONT = (
     "GenerationMixin._prepare_position_ids_for_generation",
     ("inputs_tensor", "model_kwargs"),
 )
 POSITIONS_BY_STEP = ("GenerationMixin.prepare_inputs_for_generation", ("cache_position",))
+
+# Newer releases begin a text at its slot, behind the pads in front of it, older ones at 0.
+TEXT_BEHIND_PADS = (f"{_QWEN}.Qwen2_5_VLModel.compute_3d_position_ids", ())
 
 # How a release finds the older names that it saves tensors under: newer ones in a register, older ones by attribute.
 NAMES_IN_REGISTER = ("conversion_mapping.register_checkpoint_conversion_mapping", ("mapping", "overwrite"))
@@ -101,6 +107,7 @@ _check_upstream()
 # Looked up once: the first is asked at every step of generate.
 KEEPS_POSITIONS_UP_FRONT = _is_there(*POSITIONS_UP_FRONT)
 HAS_REGISTER_OF_NAMES = _is_there(*NAMES_IN_REGISTER)
+TEXT_BEGINS_AT_ITS_SLOT = _is_there(*TEXT_BEHIND_PADS)
 
 
 def _names_of_arguments(function):
@@ -180,7 +187,7 @@ class ReadsEveryLayout:
 def _base_of_adapter(cls, name, kwargs):
     """What to load where an adapter's folder was named: its base, with the config in that folder."""
     adapter_kwargs = kwargs.get("adapter_kwargs") or {}
-    folder = adapter_kwargs.get("_adapter_model_path") or name  # auto classes may have gone to the base already
+    folder = adapter_kwargs.get(RELIED_ON_KEY) or name  # auto classes may have gone to the base already
     if not isinstance(folder, (str, os.PathLike)):
         return name, kwargs
     weights = glob.glob("model*.safetensors", root_dir=folder)
@@ -190,7 +197,7 @@ def _base_of_adapter(cls, name, kwargs):
         adapter = json.load(file)
     if kwargs.get("config") is None or name != folder:
         kwargs["config"] = cls.config_class.from_pretrained(folder)
-    kwargs["adapter_kwargs"] = {**adapter_kwargs, "_adapter_model_path": folder}
+    kwargs["adapter_kwargs"] = {**adapter_kwargs, RELIED_ON_KEY: folder}
     kwargs["revision"] = kwargs.get("revision") or adapter.get("revision")
     return adapter["base_model_name_or_path"], kwargs
 
@@ -221,16 +228,18 @@ def to_host(*tensors):
     away = [tensor for tensor in tensors if torch.is_tensor(tensor) and tensor.device.type != "cpu"]
     if not away:
         return tensors
-    # float64 holds every token id and grid exactly.
-    flat = torch.cat([tensor.flatten().double() for tensor in away]).cpu()
-    parts = iter(flat.split([tensor.numel() for tensor in away]))
+    parts = iter(torch.cat([_bits(tensor).flatten().long() for tensor in away]).cpu().split([t.numel() for t in away]))
     return tuple(
-        _like(tensor, next(parts)) if any(tensor is moved for moved in away) else tensor for tensor in tensors
+        next(parts).to(_bits(tensor[..., :0]).dtype).view(tensor.dtype).view(tensor.shape)
+        if any(tensor is moved for moved in away)
+        else tensor
+        for tensor in tensors
     )
 
 
-def _like(tensor, values):
-    return values.view(tensor.shape).to(tensor.dtype)
+def _bits(tensor):
+    """A tensor whose values are integers: its own, or the bits of fractions, since not every device has float64."""
+    return tensor.view(getattr(torch, f"int{8 * tensor.itemsize}")) if tensor.is_floating_point() else tensor
 
 
 def mask_of_tokens(attention_mask: torch.Tensor | None, length: int | None = None) -> torch.Tensor | None:
@@ -326,28 +335,19 @@ class MakesPositions:
         vision = (image_grid_thw, video_grid_thw, second_per_grid_ts)
         if not has_grids(vision):
             input_ids = torch.zeros_like(input_ids)  # as upstream: without any picture, placeholders are text
-        position_ids, continuation = self.position_index(input_ids, vision, attention_mask)
-        return position_ids, continuation.deltas(input_ids.device)
+        rows, ends, _ = self._lay_out(input_ids, vision, mask_of_tokens(attention_mask, input_ids.shape[1]))
+        return rows.to(input_ids.device, non_blocking=True), self._deltas(text_rows(ends), input_ids)
 
-    def position_index(self, input_ids, vision, attention_mask=None, past_length=0, continuation=None):
-        """Positions of tokens behind `past_length` slots, and where their samples go on behind them.
+    def _lay_out(self, input_ids, vision, mask, before=None):
+        """Rows, ends and vision blocks of tokens, all on the CPU: `continue_sequences` of what their ids say."""
+        ids, mask, *vision = to_host(input_ids, mask, *vision)
+        real = None if mask is None or mask.numpy().all() else mask.bool()
+        blocks = self.vision_blocks(ids, *vision, real)
+        return *continue_sequences(blocks, real, tuple(ids.shape), self.geometries, before), blocks
 
-        The arguments are those of `next_position_ids`; here the tokens are laid out whatever they are.
-        """
-        device, (batch, length) = input_ids.device, input_ids.shape
-        input_ids, mask, *vision = to_host(input_ids, mask_of_tokens(attention_mask, length), *vision)
-        real = _real_tokens(mask)
-        if continuation is None:
-            continuation = Continuation.of_text(batch, len(self.geometries), past_length)
-        continuation = continuation.until(past_length)
-        position_ids, marks = continue_sequences(
-            self.vision_blocks(input_ids, *vision, real),
-            real,
-            (batch, length),
-            self.geometries,
-            continuation.last(),
-        )
-        return position_ids.to(device, non_blocking=True), continuation.extend(marks)
+    def _deltas(self, text, input_ids, slot=0):
+        """`rope_deltas` where `text` is what a text token behind these has, `(3 * geometries, batch, 1)`."""
+        return text[::3, :, 0].T.to(input_ids.device) - (slot + input_ids.shape[1])
 
     def merged_grids(self, grid_thw: torch.LongTensor | None) -> list[tuple[int, int, int]]:
         """Grids `(blocks, 3)` on the CPU as (t, h, w) each in language-model tokens."""
@@ -385,52 +385,56 @@ class MakesPositions:
         """Whether any image or video placeholder is among these tokens."""
         return bool(((input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)).any())
 
-    def next_position_ids(
-        self,
-        input_ids: torch.LongTensor,
-        vision=(None, None, None),
-        attention_mask=None,
-        past_length: int = 0,
-        continuation: Continuation | None = None,
-    ) -> tuple[torch.Tensor | None, Continuation | None]:
-        """Positions of the tokens that come behind `past_length` cached slots.
+    def is_placeholder(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        """Which of these tokens stand for an image or a video: bool, of the same shape."""
+        return (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
+
+    def next_positions(
+        self, input_ids, vision=(None, None, None), attention_mask=None, slot=0, record=None, begins_at_slot=False
+    ) -> tuple[Part, tuple[int, torch.Tensor]]:
+        """Positions of the tokens that come behind `slot` cached ones: all that the model makes come from here.
 
         Args:
             input_ids: the new tokens alone, `(batch, seq)`.
             vision: `image_grid_thw`, `video_grid_thw` and `second_per_grid_ts` of the new images and videos alone.
-            attention_mask: `(batch, past_length + seq)` or `(batch, seq)`, 0 where padded.
-            past_length: slots in the cache, pads counted.
-            continuation: where the cached samples go on; None for text.
+            attention_mask: `(batch, slot + seq)` or `(batch, seq)`, 0 where padded.
+            slot: slots in the cache, pads counted.
+            record: what the cache remembers; None where others filled it, with text.
+            begins_at_slot: whether the first text has the index of its slot, pads in front of it counted.
 
         Returns:
-            float32 `(3 * geometries, batch, seq)`, or None at the start of a text, where every index is its slot; and
-            where the samples go on behind the new tokens, None likewise.
+            The new tokens, and a slot from which on all is text, with the positions of a text token there, float32
+            `(3 * geometries, batch, 1)`.
         """
-        length = input_ids.shape[1]
-        if has_grids(vision) and (past_length == 0 or self.has_placeholders(input_ids)):
-            position_ids, continuation = self.position_index(
-                input_ids, vision, attention_mask, past_length, continuation
-            )
-            self.rope_deltas = continuation.deltas(input_ids.device)
-            return position_ids, continuation
-        real = _real_tokens(mask_of_tokens(attention_mask, length)) if length > 1 else None
-        if real is not None:
-            if past_length == 0:
-                # As upstream: in newer releases text begins at its slot, behind the pads in front of it, in older ones
-                # at 0. Other pads count nothing.
-                first = real.int().argmax(1).double()
-                if not hasattr(upstream.Qwen2_5_VLModel, "compute_3d_position_ids"):
-                    first.zero_()
-                continuation = Continuation.from_index(first.tolist(), len(self.geometries))
-            ids = torch.zeros_like(input_ids, dtype=torch.long)
-            return self.position_index(ids, (None, None, None), attention_mask, past_length, continuation)
-        if continuation is None and past_length == 0:
-            return None, None
-        if continuation is None:
-            continuation = Continuation.of_text(len(input_ids), len(self.geometries), past_length)
-        elif continuation.end > past_length:
-            continuation = continuation.until(past_length)
-        return continuation.text_position_ids(past_length, length, input_ids.device), continuation
+        (batch, length), device, count = input_ids.shape, input_ids.device, len(self.geometries)
+        mask = mask_of_tokens(attention_mask, length)
+        if slot == 0:
+            self.rope_deltas = None
+        if has_grids(vision) and (slot == 0 or bool(self.is_placeholder(input_ids).any())):
+            before = record.ends(slot) if record and slot else [End.of_text(slot, count)] * batch
+            rows, ends, blocks = self._lay_out(input_ids, vision, mask, before)
+            is_picture = torch.zeros(batch, length, dtype=torch.bool, device="cpu")
+            begins = is_picture.clone()
+            for block in blocks:
+                is_picture[block.sample, block.slot : block.slot + block.length] = True
+                begins[block.sample, block.slot] = True
+            text = text_rows(ends).to(device, non_blocking=True)
+            self.rope_deltas = self._deltas(text, input_ids, slot)
+            return Part(slot, rows.to(device, non_blocking=True), mask, is_picture, begins), (slot + length, text)
+        # Text needs no look at its ids: on the device it counts up from where the cache ends.
+        if record and slot:
+            first, text_from = record.text(slot, device), record.text_from
+        else:
+            first = torch.full((3 * count, batch, 1), slot, dtype=torch.float32, device=device)
+            text_from = slot, first
+        if mask is None:
+            return Part(slot, first if length == 1 else first + torch.arange(length, device=device)), text_from
+        real = mask != 0
+        if begins_at_slot and slot == 0:
+            first = first + real.int().argmax(1, keepdim=True)
+        counted = real.cumsum(-1)  # (batch, seq)
+        rows = (first + (counted - 1)).masked_fill(~real, 0)
+        return Part(slot, rows, real), (slot + length, first + counted[:, -1:])
 
 
 # ---- Carrying positions to the layers -------------------------------------------------------------------------------
@@ -566,8 +570,10 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
             # (3 * geometries, batch, seq) becomes cos and sin, (3, batch, seq, head_dim) each, for every geometry.
             kwargs["geometry_embeddings"] = tuple(self.rotary_emb(inputs_embeds, rows) for rows in positions.split(3))
         # Masks and packing are made from the text row alone, never from fractional positions. Upstream takes it as the
-        # first of four rows.
-        kwargs["position_ids"] = None if text_row is None else text_row.expand(4, -1, -1)
+        # first of four rows; three rows say that there is none, and nothing reads them.
+        nothing = text_row is None and inputs_embeds is not None
+        none = inputs_embeds.new_empty((3, 1, 0), dtype=torch.long) if nothing else None
+        kwargs["position_ids"] = none if text_row is None else text_row.expand(4, -1, -1)
         return super().forward(**kwargs)
 
 
@@ -597,66 +603,49 @@ def batch_of(cache):
     return keys.shape[0] if torch.is_tensor(keys) else None
 
 
-class ContinuedCache:
-    """Mixed into the class of a cache that we have filled: it knows where its sequences go on, whatever becomes of it.
+class RecordedCache:
+    """Mixed into the class of a cache that we have filled: what it remembers follows what is done to it.
 
     Attributes:
-        continuation: of its samples, in their order.
+        record: a `Record` of its samples, in their order.
     """
 
-    continuation: Continuation
+    record: Record
 
     def reorder_cache(self, beam_idx):
-        """Upstream's, with the continuation following."""
         super().reorder_cache(beam_idx)
-        self.continuation = self.continuation.select(beam_idx.tolist())
+        self.record.select(beam_idx)
 
     def batch_select_indices(self, indices):
-        """Upstream's, with the continuation following."""
         super().batch_select_indices(indices)
-        chosen = torch.arange(len(self.continuation.samples), device=indices.device)[indices]
-        self.continuation = self.continuation.select(chosen.tolist())
+        self.record.select(indices.nonzero()[:, 0] if indices.dtype is torch.bool else indices)
 
     def batch_repeat_interleave(self, repeats):
-        """Upstream's, with the continuation following."""
+        batch = batch_of(self)
         super().batch_repeat_interleave(repeats)
-        batch = len(self.continuation.samples)
-        self.continuation = self.continuation.select([sample for sample in range(batch) for _ in range(repeats)])
+        self.record.select(torch.arange(batch).repeat_interleave(repeats))
+
+    def crop(self, *args, **kwargs):
+        super().crop(*args, **kwargs)
+        self.record.cut(int(self.get_seq_length()))
+
+    def reset(self):
+        super().reset()
+        self.record.cut(0)
 
     def __reduce__(self):
-        return _make_continued, (type(self).__mro__[2],), self.__dict__
+        return _recorded, (self.__class__.__bases__[1], self.__dict__)
 
 
 @functools.cache
-def _continued(cls):
-    return type(cls.__name__, (ContinuedCache, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+def _recorded_class(cls):
+    return type(cls.__name__, (RecordedCache, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
 
 
-def _make_continued(cls):
-    return _continued(cls).__new__(_continued(cls))
-
-
-def keep_continuation(cache, continuation):
-    """Let a cache know where it goes on."""
-    if not isinstance(cache, ContinuedCache):
-        # The caller holds this very object and hands it in again, and `reorder_cache` and `crop` are called on it.
-        cache.__class__ = _continued(type(cache))
-    cache.continuation = continuation
-    if hasattr(cache, "has_unknown_positions"):
-        del cache.has_unknown_positions
-
-
-# The positions that `generate` has made for its next step, and where it goes on behind them. It is a variable of the
-# running call, for several threads may generate at once.
-_ANNOUNCED: ContextVar[tuple[torch.Tensor, Continuation] | None] = ContextVar("_ANNOUNCED", default=None)
-
-
-def announce(position_ids, cache, continuation):
-    """Positions of a step of `generate` on their way to `forward`, which may be compiled, or make the cache itself."""
-    if cache is not None:
-        keep_continuation(cache, continuation)
-    _ANNOUNCED.set((position_ids, continuation))
-    return position_ids
+def _recorded(cls, state):
+    cache = cls.__new__(_recorded_class(cls))
+    cache.__dict__.update(state)
+    return cache
 
 
 # ---- The model without its head -------------------------------------------------------------------------------------
@@ -668,25 +657,19 @@ _earlier_origin, _origin = globals().get("_origin"), None
 
 
 def _warn_of_other_code(origin):
-    """Warn where models that are loaded already have got other functions under them by this file's coming."""
     global _origin
     _origin = origin
     if _earlier_origin and _earlier_origin != origin:
         warnings.warn(
-            f"{_earlier_origin} and {origin} have different modeling files, which this transformers release loads as "
-            "one module: a model of the first now runs and saves code of the second. Give their directories different "
-            "names, or load them in two processes.",
+            f"{_earlier_origin} and {origin} have different modules, of which this transformers release keeps one set "
+            "for both names alike: models of either may run, and save, code of the other. Give their directories "
+            "different names, or load them in two processes.",
             stacklevel=2,
         )
 
 
-_WARNED = []  # whether the warning below has been given
-
-
-def _are_stock_positions(position_ids):
-    """Whether ready-made positions have the form that stock's trainers pass: integers, one set of rows for all."""
-    return position_ids.ndim == 3 and position_ids.shape[0] in (3, 4) and not position_ids.is_floating_point()
-
+# Engines whose Transformers backends put integer positions of one geometry under any model, by their attention's name.
+ENGINES = ("vllm", "sglang", "tgi")
 
 MODEL_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLModel.forward)
 
@@ -711,10 +694,12 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         return super().__new__(cls)
 
     def __init__(self, config):
-        if str(config.text_config._attn_implementation).startswith("vllm"):
+        attention = str(config.text_config._attn_implementation)
+        if attention.startswith(ENGINES):
             raise ValueError(
-                "vLLM's Transformers backend has no place for Circle-RoPE's positions: pip install ./serving from the "
-                "repository of Circle-RoPE, which gives vLLM a model that serves them exactly."
+                f"the Transformers backend of {attention} makes positions itself, and has no place for Circle-RoPE's: "
+                "use vLLM with its own model of Circle-RoPE, which serves them exactly (pip install ./serving from the "
+                "repository)."
             )
         # A block changed in place since it was assigned is validated here.
         config.circle_rope = config.circle_rope
@@ -733,6 +718,11 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
     def _reset_geometries(self):
         self.geometries = [self.config.make_geometry(name) for name in self.config.geometries]
         self.rope_deltas = None
+        # What turns a key: the geometry of its layer, and the frequencies of t, h and w.
+        of_layers = [self.geometries[number] for number in self.language_model.geometry_of_layer]
+        text_config, keys = self.config.text_config, ("rope_parameters", "rope_scaling", "rope_theta")
+        rope = [getattr(text_config, key, None) for key in keys]
+        self.made_for = repr((of_layers, self.config.interleaved_section, rope))
 
     @property
     def schedule(self) -> tuple[str, ...]:
@@ -760,106 +750,99 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
             # The class says whether some layers see M-RoPE, as if the model had been built under the block.
             self.__class__ = _class_of(self.config)
 
-    def continuation_of(self, cache: Cache | None, batch: int, past_length: int) -> Continuation | None:
-        """Where the samples of a cache go on: as it knows itself, or None where it holds text alone or nothing.
+    def record_of(self, cache: Cache | None, batch: int) -> Record | None:
+        """What a cache remembers, or None where it is empty or others filled it, with text.
 
         Raises:
-            ValueError: the cache holds another number of samples than `batch`.
+            ValueError: it holds another number of samples than `batch`, or other positions than this model's.
         """
-        if past_length == 0:
-            return None
-        if getattr(cache, "has_unknown_positions", False):
+        record = cache.record if isinstance(cache, RecordedCache) and cache.record.log else None
+        if record and record.made_for != self.made_for:
             raise ValueError(
-                "the cache was filled by a compiled call that was given position_ids, which it cannot look at: "
-                "pass position_ids for the tokens behind them as well."
+                "the cache was filled under other geometries than this model's (by another model, or before "
+                "set_circle_rope), and its keys are turned by them: start with a new cache."
             )
-        continuation = cache.continuation if isinstance(cache, ContinuedCache) else None
-        held = len(continuation.samples) if continuation is not None else batch_of(cache)
+        held = batch_of(cache)
         if held not in (None, batch):
             raise ValueError(
                 f"the cache holds {held} samples, but the tokens are {batch}: give one row of tokens for each sample "
                 "of the cache, or repeat the cache with its batch_repeat_interleave."
             )
-        return continuation
+        return record
 
-    @torch.compiler.disable  # it reads token ids and grids as Python numbers
+    @torch.compiler.disable  # it reads token ids, grids and what the cache remembers as Python numbers
     def _make_positions(self, kwargs, cache):
-        """`next_position_ids` of the arguments of a forward."""
+        """`next_positions` of the arguments of a forward."""
         for pixels, grid_thw in (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")):
             if kwargs.get(grid_thw) is None and kwargs.get(pixels) is not None:
                 raise ValueError(f"{pixels} was given without {grid_thw}: pass both, as the processor returns them.")
-        past_length = int(slot_of(cache, kwargs))
-        vision = vision_of(kwargs)
-        tokens = kwargs.get("input_ids")
+        slot, vision, tokens = int(slot_of(cache, kwargs)), vision_of(kwargs), kwargs.get("input_ids")
         if tokens is None:
             embeds = kwargs["inputs_embeds"]
             tokens = self.placeholder_ids(embeds) if has_grids(vision) else embeds[..., 0]
-        if past_length == 0:
-            self.rope_deltas = None
-        continuation = self.continuation_of(cache, tokens.shape[0], past_length)
-        return self.next_position_ids(tokens, vision, kwargs.get("attention_mask"), past_length, continuation)
-
-    @property
-    def _warns_of_grids(self):
-        return not torch.compiler.is_compiling() and not _WARNED and "circle" in self.config.geometries
-
-    def _warn_of_grid(self, input_ids, position_ids):
-        """Warn, once, of ready-made positions that put pictures on M-RoPE's grid where layers should see a ring."""
-        if input_ids is None or input_ids.shape != position_ids.shape[1:]:
-            return
-        ids, rows = to_host(input_ids, position_ids[-3:])
-        pictures = (ids == self.config.image_token_id) | (ids == self.config.video_token_id)
-        if bool((rows[:, pictures] != rows[0, pictures]).any()):
-            _WARNED.append(True)
-            warnings.warn(
-                "position_ids are integers that put a picture's tokens on a grid, as M-RoPE does, but the circle_rope "
-                "block has circle layers, and every layer sees M-RoPE now: leave position_ids out, or make them with "
-                "get_rope_index (training/other_trainers.md names the line to drop).",
-                stacklevel=3,
+        if slot and getattr(cache, "has_unknown_positions", False):
+            raise ValueError(
+                "the cache was filled by a compiled call that was given position_ids, which it cannot look at: "
+                "pass position_ids for the tokens behind them as well."
             )
+        record = self.record_of(cache, len(tokens)) if slot else None
+        return self.next_positions(tokens, vision, kwargs.get("attention_mask"), slot, record, TEXT_BEGINS_AT_ITS_SLOT)
 
     @torch.compiler.disable
-    def _remember(self, cache, continuation, given, slot, attention_mask, batch):
-        """Let a cache know where it goes on: as `continuation` says, or behind positions that were given."""
-        if given is not None:
-            continuation = cache.continuation if isinstance(cache, ContinuedCache) else None
-            if continuation is None:
-                continuation = Continuation.of_text(batch, len(self.geometries))
-            length = given.shape[-1]
-            real = mask_of_tokens(attention_mask, length) if length > 1 else None
-            continuation.give(slot, given, real, all(geometry.ends_at_its_largest for geometry in self.geometries))
-        if continuation is not None:
-            keep_continuation(cache, continuation)
-        elif isinstance(cache, ContinuedCache):  # it was emptied, and holds text now
-            keep_continuation(cache, Continuation.of_text(batch, len(self.geometries)))
+    def remember(self, cache: Cache, part: Part, text_from=None) -> None:
+        """Let a cache know the positions of tokens that it holds now: the arguments of `Record.add`."""
+        if not isinstance(cache, RecordedCache):
+            # The caller holds this very object and hands it in again, and `reorder_cache` and `crop` are called on it.
+            cache.__class__ = _recorded_class(type(cache))
+            cache.record = Record(self.made_for)
+        if not cache.record.log:
+            cache.record = Record(self.made_for)
+        if getattr(cache, "has_unknown_positions", False) and part.slot == 0:
+            cache.has_unknown_positions = False
+        cache.record.add(part, text_from)
+
+    @torch.compiler.disable
+    def _given(self, kwargs, slot, rows):
+        """Tokens of a forward whose positions were passed in."""
+        tokens, length = kwargs.get("input_ids"), rows.shape[-1]
+        if length == 1:
+            return Part(slot, rows.clone())
+        if tokens is None:
+            tokens = self.placeholder_ids(kwargs["inputs_embeds"])
+        mask = mask_of_tokens(kwargs.get("attention_mask"), length)
+        return Part(slot, rows.expand(-1, len(tokens), -1).clone(), mask, self.is_placeholder(tokens))
 
     @functools.wraps(upstream.Qwen2_5_VLModel.forward)
     def forward(self, *args, **kwargs):
         """Upstream's forward; `position_ids` may have the rows that `split_position_rows` lists."""
         kwargs = _by_name(MODEL_ARGUMENTS, args, kwargs)
-        cache, position_ids = find_cache(kwargs), kwargs.get("position_ids")
-        if position_ids is not None and torch.compiler.is_compiling():
-            # One graph takes positions and cannot look at them: a cache is left as it is, but for a word.
-            split_position_rows(position_ids, len(self.geometries))
-            outputs = super().forward(**kwargs)
-            cache = find_cache(outputs) if cache is None else cache
-            if position_ids.shape[-1] > 1 and cache is not None and not isinstance(cache, ContinuedCache):
-                cache.has_unknown_positions = True
-            return outputs
-        continuation = given = slot = None
-        if position_ids is None:
-            kwargs["position_ids"], continuation = self._make_positions(kwargs, cache)
-        elif (announced := _ANNOUNCED.get()) is not None and announced[0] is position_ids:
-            continuation = announced[1]
+        cache, part, text_from = find_cache(kwargs), None, None
+        if kwargs.get("position_ids") is None:
+            part, text_from = self._make_positions(kwargs, cache)
+            kwargs["position_ids"] = part.rows
         else:
-            _, given = split_position_rows(position_ids, len(self.geometries))
-            slot = slot_of(cache, kwargs)
-            if self._warns_of_grids and _are_stock_positions(position_ids):
-                self._warn_of_grid(kwargs.get("input_ids"), position_ids)
+            text_row, rows = split_position_rows(kwargs["position_ids"], len(self.geometries))
+            if torch.compiler.is_compiling():
+                # One graph takes positions and cannot look at them: a cache is left as it is, but for a word.
+                outputs = super().forward(**kwargs)
+                cache = find_cache(outputs) if cache is None else cache
+                if rows.shape[-1] > 1 and cache is not None and not isinstance(cache, RecordedCache):
+                    cache.has_unknown_positions = True
+                return outputs
+            is_row = text_row is not None and text_row.shape[-1] > 1
+            if is_row and bool((kwargs["position_ids"][0] != text_row).any()):
+                raise ValueError(
+                    "row 0 of position_ids, the text row, is fractional, but it tells packed samples apart and must "
+                    "be a token's integer place in its sample: put that in front of get_rope_index's rows, or leave "
+                    "the text row out."
+                )
+            slot, tokens = slot_of(cache, kwargs), kwargs.get("input_ids")
+            if cache is not None:
+                self.record_of(cache, len(kwargs["inputs_embeds"] if tokens is None else tokens))
         outputs = super().forward(**kwargs)
         cache = find_cache(outputs) if cache is None else cache
         if cache is not None:
-            self._remember(cache, continuation, given, slot, kwargs.get("attention_mask"), outputs[0].shape[0])
+            self.remember(cache, part or self._given(kwargs, slot, rows), text_from)
         return outputs
 
 
@@ -874,47 +857,13 @@ def _class_of(config):
 # ---- Generate -------------------------------------------------------------------------------------------------------
 
 
-class _Prompt:
-    """What one call of `generate` knows of its prompt: positions of its last slots, and where it goes on behind them.
-
-    `first` is the slot of the first position, behind what a cache held already.
-    """
-
-    def __init__(self, first, positions, continuation):
-        self.first, self.positions, self.continuation = first, positions, continuation
-
-    def expand(self, batch):
-        """For a batch with several continuations of each sample."""
-        times = batch // self.positions.shape[1]
-        if times > 1:
-            samples = [sample for sample in range(self.positions.shape[1]) for _ in range(times)]
-            # (3 * geometries, batch / times, seq) becomes (3 * geometries, batch, seq).
-            self.positions, self.continuation = self.positions[:, samples], self.continuation.select(samples)
-        return self
-
-    def position_ids(self, slot, length, continuation):
-        """Positions of `length` slots from `slot` on, float32 `(3 * geometries, batch, length)`."""
-        prompt = self.positions[..., slot - self.first :][..., :length] if slot < self.end else None
-        if prompt is not None and prompt.shape[-1] == length:
-            return prompt
-        begin = max(slot, self.end)
-        text = continuation.text_position_ids(begin, slot + length - begin, self.positions.device)
-        return text if prompt is None else torch.cat([prompt, text], -1)
-
-    @property
-    def end(self):
-        return self.first + self.positions.shape[-1]
-
-
-# A variable of the running call, not of the model: several threads may generate at once, and a call may hold another
-# (an assistant's).
-_PROMPT: ContextVar[_Prompt | None] = ContextVar("_PROMPT", default=None)
-
-
 GENERATE_ARGUMENTS = _names_of_arguments(GenerationMixin.generate)
 
 
 PICTURES = ("pixel_values", "pixel_values_videos", *VISION_ARGUMENTS)
+
+
+ALL_PICTURES = (*PICTURES, "mm_encoder_outputs")  # newer releases encode them before they generate
 
 
 PREPARE_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLForConditionalGeneration.prepare_inputs_for_generation)
@@ -951,13 +900,14 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
 
     @functools.wraps(GenerationMixin.generate)
     def generate(self, *args, **kwargs):
-        kwargs = _whole_prefill(_by_name(GENERATE_ARGUMENTS, args, kwargs), self.generation_config)
-        prompt, announced = _PROMPT.set(None), _ANNOUNCED.set(None)
-        try:
-            return super().generate(**kwargs)
-        finally:
-            _PROMPT.reset(prompt)
-            _ANNOUNCED.reset(announced)
+        return super().generate(**_whole_prefill(_by_name(GENERATE_ARGUMENTS, args, kwargs), self.generation_config))
+
+    def _refuse_pictures(self, tokens):
+        if self.model.is_placeholder(torch.as_tensor(tokens)).any():
+            raise ValueError(
+                "continuous batching was given a prompt with pictures, which it drops (in stock models, too): use "
+                "generate."
+            )
 
     def generate_batch(self, inputs, *args, **kwargs):
         """Upstream's continuous batching, which is for text.
@@ -965,40 +915,48 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         Raises:
             ValueError: a prompt with pictures, which upstream would drop.
         """
-        if any(self.model.has_placeholders(torch.as_tensor(tokens)) for tokens in inputs):
-            raise ValueError(
-                "generate_batch was given a prompt with pictures, which it drops (in stock models, too): use generate."
-            )
+        for tokens in inputs:
+            self._refuse_pictures(tokens)
         return super().generate_batch(inputs, *args, **kwargs)
 
-    def _prompt_of(self, tokens, length, past_length, cache, model_kwargs):
-        """The last `length` tokens of a sequence as a `_Prompt`, and its pictures that are not in the cache yet.
+    def init_continuous_batching(self, *args, **kwargs):
+        """Upstream's manager of continuous batching; its `add_request` raises as `generate_batch` does."""
+        manager = super().init_continuous_batching(*args, **kwargs)
+        add_request = manager.add_request
+
+        @functools.wraps(add_request)
+        def add_text(input_ids, *args, **kwargs):
+            self._refuse_pictures(input_ids)
+            return add_request(input_ids, *args, **kwargs)
+
+        manager.add_request = add_text
+        return manager
+
+    def _positions_of_prompt(self, tokens, length, slot, cache, model_kwargs):
+        """The last `length` tokens of a sequence, their positions with them, and its pictures that are not cached yet.
 
         `tokens` are ids or embeddings, of the whole sequence or of the new part alone; `model_kwargs` hold the images
         and videos of the whole sequence or of its new part.
         """
-        input_ids = tokens if tokens.ndim == 2 else self.model.placeholder_ids(tokens)
-        attention_mask = model_kwargs.get("attention_mask")
-        continuation = self.model.continuation_of(cache, input_ids.shape[0], past_length)
-        uncached = self._uncached_pictures(input_ids, length, past_length, model_kwargs)
-        cached = input_ids[:, :-length]
-        if continuation is None and self.model.has_placeholders(cached) and has_grids(vision_of(model_kwargs)):
+        model, mask = self.model, model_kwargs.get("attention_mask")
+        input_ids = tokens if tokens.ndim == 2 else model.placeholder_ids(tokens)
+        record = model.record_of(cache, len(input_ids)) if slot else None
+        uncached = self._uncached_pictures(input_ids, length, slot, model_kwargs)
+        given, vision, new = vision_of(model_kwargs), vision_of(uncached), input_ids[:, -length:]
+        if slot and record is None and has_grids(given) and model.is_placeholder(input_ids[:, :-length]).any():
             # Somebody else filled the cache, with pictures that came along once more.
-            positions, continuation = self.model.position_index(input_ids, vision_of(model_kwargs), attention_mask)
-        else:
-            new = input_ids[:, -length:]
-            positions, continuation = self.model.position_index(
-                new, vision_of(uncached), attention_mask, past_length, continuation
-            )
-        self.model.rope_deltas = continuation.deltas(input_ids.device)
-        return _Prompt(past_length, positions[..., -length:], continuation), uncached
+            model.remember(cache, model.next_positions(input_ids, given, mask)[0].taken(None, slot))
+            record = cache.record
+        if not has_grids(vision) and model.is_placeholder(new).any():
+            vision = (torch.empty(0, 3, dtype=torch.long), None, None)  # which they do not fit
+        return *model.next_positions(new, vision, mask, slot, record), uncached
 
     def _uncached_pictures(self, input_ids, length, past_length, model_kwargs):
         """Of the images and videos that came with a sequence, those whose tokens are not in the cache yet."""
         given = {key: model_kwargs.get(key) for key in PICTURES}
         if past_length == 0:
             return given
-        if not self.model.has_placeholders(input_ids[:, -length:]):
+        if not self.model.is_placeholder(input_ids[:, -length:]).any():
             return dict.fromkeys(PICTURES)
         if not self._are_of_whole(input_ids, past_length + length, given):
             return given
@@ -1016,8 +974,9 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
                 pictures = given[pixels_key].split(host_grid.prod(-1).tolist())
                 given[pixels_key] = torch.cat([pictures[number] for number in kept]) if kept else None
             given[grid_key] = given[grid_key][kept] if kept else None
-            if kind == "video" and torch.is_tensor(given["second_per_grid_ts"]) and given["second_per_grid_ts"].ndim:
-                given["second_per_grid_ts"] = given["second_per_grid_ts"][kept] if kept else None
+            seconds = given["second_per_grid_ts"]
+            if kind == "video" and seconds is not None and torch.as_tensor(seconds).ndim:
+                given["second_per_grid_ts"] = torch.as_tensor(seconds)[kept] if kept else None
         return given
 
     def _are_of_whole(self, input_ids, total, given):
@@ -1041,81 +1000,100 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             )
         )
 
-    def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs):
-        """Positions of the whole generation so far in the layout of stock, `(4, batch, seq)`.
+    def _positions_up_front(self, inputs_tensor, model_kwargs):
+        """All rows of the whole generation so far, the text row in front: generate itself cuts, expands and lengthens.
 
-        What the layers see is in `_PROMPT`; this is for upstream, which cuts and lengthens it step by step, and for an
-        assistant model, which may be of another class.
+        That is right for every row of every geometry, for text counts up by one in all.
         """
         text_row = GenerationMixin._prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs)
         tokens = inputs_tensor
         if (input_ids := model_kwargs.get("input_ids")) is not None and input_ids.shape[1] > 0:
             tokens = input_ids
         cache = find_cache(model_kwargs)
-        past_length = int(slot_of(cache, model_kwargs))
-        length = text_row.shape[-1] - past_length
-        prompt, uncached = self._prompt_of(tokens, length, past_length, cache, model_kwargs)
-        _PROMPT.set(prompt)
-        if past_length > 0 and tokens.ndim == 2:
+        slot = int(slot_of(cache, model_kwargs))
+        part, (_, text), uncached = self._positions_of_prompt(
+            tokens, text_row.shape[-1] - slot, slot, cache, model_kwargs
+        )
+        if slot and tokens.ndim == 2:
             for key, value in uncached.items():
                 model_kwargs.pop(key, None) if value is None else model_kwargs.update({key: value})
-        # Cached slots are never read again. The last geometry is M-RoPE's where there is one, as an assistant expects.
-        positions = nn.functional.pad(prompt.positions[-3:], (past_length, 0))  # (3, batch, past_length + seq)
-        return torch.cat([text_row.to(positions).expand(1, positions.shape[1], -1), positions])
+        text_row = text_row.to(part.rows).expand(1, part.rows.shape[1], -1)
+        # Cached slots are never read again, but by an assistant, which starts from the first.
+        rows = torch.cat([text_row[..., :slot].expand(len(part.rows), -1, -1), part.rows], -1)
+        if part.is_picture is None or not part.is_picture[:, -1].any():
+            return torch.cat([text_row, rows])
+        # Text behind a picture does not go on one above its last token: generate lengthens a second set of rows, which
+        # lead to the text, and a row that is 0 or more from the first new slot on.
+        is_new = torch.arange(-rows.shape[-1], 0, device=rows.device).expand(1, rows.shape[1], -1)
+        return torch.cat([text_row, rows, is_new, torch.cat([rows[..., :-1], text - 1], -1)])
+
+    def _inputs_up_front(self, *args, **kwargs):
+        """Upstream's inputs of a step; behind a cache that was handed in, assisted decoding gets new tokens alone."""
+        kwargs = _by_name(PREPARE_ARGUMENTS, args, kwargs)
+        position_ids = kwargs.get("position_ids")
+        if kwargs.get("is_first_iteration") and kwargs.get("next_sequence_length", 0) is None:
+            slot, length = int(slot_of(find_cache(kwargs), kwargs)), kwargs["input_ids"].shape[1]
+            if slot and position_ids is not None and position_ids.shape[-1] == length:  # of the whole sequence
+                kwargs["next_sequence_length"] = length - slot
+        count = 3 * len(self.model.geometries)
+        if position_ids is not None and position_ids.ndim == 3 and len(position_ids) == 2 + 2 * count:
+            text_row, rows, is_new, behind = position_ids.split([1, count, 1, count])
+            kwargs["position_ids"] = torch.cat([text_row, torch.where(is_new < 0, rows, behind)])
+        return super().prepare_inputs_for_generation(**kwargs)
+
+    def _inputs_by_step(self, *args, **kwargs):
+        """Upstream's inputs of a step, with the positions of its tokens."""
+        kwargs = _by_name(PREPARE_ARGUMENTS, args, kwargs)
+        cache, tokens, given = find_cache(kwargs), kwargs["input_ids"], kwargs.get("position_ids")
+        slot = int(slot_of(cache, kwargs))
+        if slot:
+            self.model.record_of(cache, len(tokens))  # upstream's words for a cache that does not fit say less
+        # Any 2-D row keeps upstream from making positions of its own, and becomes the text row.
+        kwargs["position_ids"] = _text_row(tokens, kwargs.get("attention_mask"))
+        inputs = super().prepare_inputs_for_generation(**kwargs)
+        new = inputs.get("inputs_embeds")
+        new = new if new is not None else inputs["input_ids"]
+        length = new.shape[1]
+        if given is not None:
+            inputs["position_ids"] = _last_of_given(given, len(new), tokens.shape[1], length)
+        elif slot and length == 1 and not cache.is_compileable:
+            # `forward` makes them. It cannot over a static cache, whose steps are compiled and have a 4-D mask.
+            inputs |= {"position_ids": None, **dict.fromkeys(PICTURES)}
+        else:
+            tokens = tokens if new.ndim == 2 else kwargs["inputs_embeds"]
+            part, _, uncached = self._positions_of_prompt(tokens, length, slot, cache, kwargs)
+            inputs["position_ids"] = torch.cat([inputs["position_ids"][None].to(part.rows), part.rows])
+            if slot and new.ndim == 2:
+                inputs.update(uncached)
+        return inputs
+
+    if KEEPS_POSITIONS_UP_FRONT:
+        _prepare_position_ids_for_generation = _positions_up_front
 
     @functools.wraps(upstream.Qwen2_5_VLForConditionalGeneration.prepare_inputs_for_generation)
     def prepare_inputs_for_generation(self, *args, **kwargs):
-        kwargs = _by_name(PREPARE_ARGUMENTS, args, kwargs)
-        cache = find_cache(kwargs)
-        if KEEPS_POSITIONS_UP_FRONT:
-            return self._with_positions_up_front(cache, kwargs)
-        return self._with_positions_of_step(cache, kwargs)
+        return (self._inputs_up_front if KEEPS_POSITIONS_UP_FRONT else self._inputs_by_step)(*args, **kwargs)
 
-    def _with_positions_up_front(self, cache, kwargs):
-        """Upstream's inputs of a step, with the positions that `_PROMPT` knows or goes on to."""
-        given, prompt = kwargs.get("position_ids"), _PROMPT.get()
-        model_inputs = super().prepare_inputs_for_generation(**kwargs)
-        if prompt is None or given is None:  # positions of the caller's, or a loop that is not ours
-            return model_inputs
-        text_row = model_inputs["position_ids"][:1]  # of the four of stock's layout: (1, batch, seq)
-        batch, length = text_row.shape[1:]
-        slot = given.shape[-1] - length
-        if slot == 0:  # all that was given: a prefill, or a chunk of one
-            slot = int(slot_of(cache, kwargs))
-        prompt = prompt.expand(batch)
-        continuation = prompt.continuation
-        if isinstance(cache, ContinuedCache) and slot >= prompt.end:
-            continuation = cache.continuation
-        positions = prompt.position_ids(slot, length, continuation)
-        position_ids = torch.cat([text_row.to(positions), positions])
-        model_inputs["position_ids"] = announce(position_ids, cache, continuation)
-        return model_inputs
+    def _get_candidate_generator(self, *args, **kwargs):
+        """Upstream's, for an assistant that may have other geometries, and starts without a cache."""
+        model_kwargs = dict(kwargs["model_kwargs"])
+        position_ids = model_kwargs.pop("position_ids", None)
+        if KEEPS_POSITIONS_UP_FRONT and position_ids is not None:
+            is_ours = position_ids.ndim == 3 and len(position_ids) > 4
+            model_kwargs["position_ids"] = position_ids[[0, -3, -2, -1]] if is_ours else position_ids
+            cache = find_cache(model_kwargs)
+            if cache is not None and cache.get_seq_length() > 0:  # its pictures are those of the new turn alone
+                model_kwargs = {key: value for key, value in model_kwargs.items() if key not in ALL_PICTURES}
+        return super()._get_candidate_generator(*args, **{**kwargs, "model_kwargs": model_kwargs})
 
-    def _with_positions_of_step(self, cache, kwargs):
-        """Upstream's inputs of a step, with the positions of its tokens, on releases that make them step by step."""
-        past_length = int(slot_of(cache, kwargs))
-        tokens = kwargs["input_ids"]
-        known = self.model.continuation_of(cache, tokens.shape[0], past_length)
-        # Any 2-D row keeps upstream from making positions of its own, and becomes the text row.
-        kwargs["position_ids"] = _text_row(tokens, kwargs.get("attention_mask"))
-        model_inputs = super().prepare_inputs_for_generation(**kwargs)
-        new = model_inputs.get("inputs_embeds")
-        new = new if new is not None else model_inputs["input_ids"]
-        if new.ndim == 3:
-            tokens = kwargs["inputs_embeds"]
-        length = new.shape[1]
-        if past_length > 0 and length == 1 and (known is None or known.end <= past_length):
-            if known is None:
-                known = Continuation.of_text(new.shape[0], len(self.model.geometries), past_length)
-            positions = known.text_position_ids(past_length, 1, new.device)
-        else:
-            prompt, uncached = self._prompt_of(tokens, length, past_length, cache, kwargs)
-            positions, known = prompt.positions, prompt.continuation
-            if past_length > 0 and new.ndim == 2:
-                model_inputs.update(uncached)
-        text_row = model_inputs["position_ids"][None]  # (batch, seq) becomes (1, batch, seq)
-        model_inputs["position_ids"] = announce(torch.cat([text_row.to(positions), positions]), cache, known)
-        return model_inputs
+
+def _last_of_given(position_ids, batch, held, length):
+    """Given positions of a prompt, lengthened by one per step to `held` tokens: those of its last `length` tokens."""
+    if position_ids.ndim == 3 and (times := batch // position_ids.shape[1]) > 1:
+        # These releases repeat whatever comes first for several continuations of a sample.
+        position_ids = position_ids[::times].repeat_interleave(times, 1)
+    more = torch.arange(1, held - position_ids.shape[-1] + 1, device=position_ids.device)
+    return torch.cat([position_ids, position_ids[..., -1:] + more], -1)[..., -length:]
 
 
 def _whole_prefill(kwargs, default):

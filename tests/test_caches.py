@@ -8,7 +8,6 @@ import pytest
 import torch
 from transformers import StaticCache
 
-from circle_rope_imp import CircleGeometry, Continuation
 from modeling_qwen2_5_vl_circle_rope import find_cache
 from tests.models import (
     GREEDY,
@@ -181,13 +180,28 @@ def test_positions_that_were_passed_in_go_on_too(model):
     close(torch.cat(given, 1), model(**extended(without_mask(inputs), words)).logits[:, -3:])
 
 
+@pytest.mark.parametrize("block", [{"move_to_positive": -30}, {"image_stride": 4}], ids=str)
 @torch.no_grad()
-def test_passed_in_positions_that_do_not_say_where_to_go_on_are_not_guessed_from(stock):
-    model, inputs = make_model(stock, {"move_to_positive": -30}), one_image()
+def test_positions_that_were_passed_in_go_on_where_their_picture_ends(stock, block):
+    model, inputs = make_model(stock, block), one_image()
     positions, _ = model.model.get_rope_index(inputs["input_ids"], inputs["image_grid_thw"])
     cache = find_cache(model(**inputs, position_ids=positions, use_cache=True))
+    new = without_mask(one_image())
+    both = {key: torch.cat([inputs[key], new[key]], int(key == "input_ids")) for key in new}
+    close(
+        model(**new, use_cache=True, **{LAST: cache}).logits, model(**both).logits[:, inputs["input_ids"].shape[1] :]
+    )
+
+
+@torch.no_grad()
+def test_passed_in_positions_that_do_not_say_where_to_go_on_are_not_guessed_from(age):
+    """A picture's positions, and embeddings that hold it already: nothing says where it begins."""
+    inputs = with_images([text(3) + picture([1, 4, 4])[:-1]], [[1, 4, 4]])
+    positions, _ = age.model.get_rope_index(inputs["input_ids"], inputs["image_grid_thw"])
+    embeds = torch.randn(*inputs["input_ids"].shape, 64)
+    cache = find_cache(age(inputs_embeds=embeds, position_ids=positions, use_cache=True))
     with pytest.raises(ValueError, match="pass position_ids for the tokens behind them as well"):
-        go_on(model, cache, torch.tensor([text(1)]))
+        go_on(age, cache, torch.tensor([text(1)]))
 
 
 @pytest.mark.parametrize("mode", [None, "strategy_4"])
@@ -260,17 +274,91 @@ def test_virtual_tokens_of_prefix_tuning_are_text_in_front(stock):
         close(given, expected)
 
 
-def test_where_samples_go_on_is_known_at_every_length():
-    ring = CircleGeometry(radius=2)
-    from circle_rope_imp import VisionBlock, continue_sequences
+# Corners that were wrong without a word
 
-    blocks = [VisionBlock(0, 3, 1, 2, 2), VisionBlock(1, 5, 1, 1, 2)]
-    real = torch.tensor([[1] * 10, [0] * 2 + [1] * 8], dtype=torch.bool)
-    positions, marks = continue_sequences(blocks, real, (2, 10), [ring])
-    whole = Continuation.of_text(2, 1).extend(marks)
-    ends = {1, 2, 3, 7, 8, 9, 10}
-    for length in ends:
-        samples = [positions[:, 0, :length]]
-        expected = samples[0].max().item() + 1
-        assert whole.until(length).deltas()[0].item() == pytest.approx(expected - length, abs=1e-5)
-    assert whole.until(4 + 10).deltas()[1].item() == pytest.approx(whole.deltas()[1].item())
+
+@torch.no_grad()
+def test_pads_count_nothing_when_a_turn_is_fed_token_by_token(model):
+    inputs = image_batch()
+    cache = fill(model, inputs)
+    turn = pad([text(5), text(2)], "right")
+    mask = torch.cat([inputs["attention_mask"], turn["attention_mask"]], 1)
+    given = []
+    for slot in range(5):
+        seen = mask[:, : mask.shape[1] - 4 + slot]
+        given.append(go_on(model, cache, turn["input_ids"][:, slot : slot + 1], seen))
+    step, real = torch.tensor([[7], [8]]), turn["attention_mask"].bool()
+    mask = torch.cat([mask, torch.ones(2, 1, dtype=torch.long)], 1)
+    given.append(go_on(model, cache, step, mask))
+    whole = {**extended(extended(inputs, turn["input_ids"]), step), "attention_mask": mask}
+    expected = model(**whole).logits[:, -6:]
+    close(torch.cat(given[:-1], 1)[real], expected[:, :-1][real])
+    close(given[-1], expected[:, -1:])
+
+
+@torch.no_grad()
+def test_a_cache_knows_the_geometries_that_it_was_filled_under(stock):
+    circle, age = make_model(stock), make_model(stock, {"AGE_mode": "strategy_4"})
+    words = torch.tensor([text(2)])
+    for filler, reader in ((circle, age), (age, circle), (age, make_model(stock, {"AGE_mode": "strategy_2"}))):
+        with pytest.raises(ValueError, match="filled under other geometries .* start with a new cache"):
+            go_on(reader, find_cache(filler(**one_image(), use_cache=True)), words)
+    cache = find_cache(age(**one_image(), use_cache=True))
+    for block in ({"radius": 3, "AGE_mode": "strategy_4"}, {"AGE_mode": "strategy_4", "mrope_section": [4, 2, 2]}):
+        age.set_circle_rope(block)
+        with pytest.raises(ValueError, match="filled under other geometries"):
+            go_on(age, cache, words)
+        with pytest.raises(ValueError, match="filled under other geometries"):
+            age.generate(input_ids=torch.ones(1, 30, dtype=torch.long), **{LAST: cache}, max_new_tokens=2)
+    age.set_circle_rope({"AGE_mode": "strategy_4", "mrope_section": [2, 3, 3]})
+    go_on(age, cache, words)
+
+
+@torch.no_grad()
+def test_text_by_embeddings_is_text_whatever_another_call_does_meanwhile(stock, model):
+    ids = torch.tensor([text(9)])
+    expected = stock(input_ids=ids).logits
+    embeds = model.get_input_embeddings()(ids)
+    model(**image_batch())  # leaves rope_deltas behind, for two samples
+    model.model.rope_deltas = torch.full((2, len(model.model.geometries)), -5.0)
+    assert torch.equal(model(inputs_embeds=embeds).logits, expected)
+
+
+@torch.no_grad()
+def test_beams_over_the_cache_of_one_sample_are_refused(age):
+    cache = fill(age, one_image())
+    ids = torch.cat([one_image()["input_ids"], torch.tensor([text(3)])], 1)
+    with pytest.raises(ValueError, match="the cache holds 1 samples, but the tokens are 3"):
+        age.generate(input_ids=ids, **{LAST: cache}, num_beams=3, max_new_tokens=2)
+
+
+@pytest.mark.parametrize("turn", ["text", "picture"])
+@pytest.mark.parametrize("helper", ["prompt lookup", "itself", "stock"])
+@torch.no_grad()
+def test_assisted_decoding_goes_on_behind_a_cache(stock, helper, turn):
+    model = make_model(stock, {"AGE_mode": "strategy_4"})
+    options = {**GREEDY, "max_new_tokens": 6, "suppress_tokens": [*GREEDY["suppress_tokens"], 2]}
+    first, new = one_image(), one_image() if turn == "picture" else pad([text(5)])
+    earlier = model.generate(**first, **options)
+    ids = torch.cat([earlier.sequences, new["input_ids"]], 1)
+    conversation = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    for key in ("pixel_values", "image_grid_thw"):
+        conversation[key] = torch.cat([part[key] for part in (first, new) if key in part])
+    caches = [find_cache(earlier), copy.deepcopy(find_cache(earlier))]
+    plain = model.generate(**conversation, **options, **{LAST: caches[0]})
+    extra = {"prompt lookup": {"prompt_lookup_num_tokens": 3}, "itself": {"assistant_model": model}}
+    extra = extra.get(helper, {"assistant_model": stock})
+    assert torch.equal(
+        model.generate(**conversation, **options, **{LAST: caches[1]}, **extra).sequences, plain.sequences
+    )
+
+
+@torch.no_grad()
+def test_where_a_cache_was_cut_back_text_of_others_may_follow(age):
+    inputs, words = one_image(), torch.tensor([text(6)])
+    cache = fill(age, inputs)
+    cache.crop(4 - cache.get_seq_length())
+    position_ids = torch.arange(4, 9)[None]
+    age.model.language_model(input_ids=words[:, :5], position_ids=position_ids, use_cache=True, **{LAST: cache})
+    ids = torch.cat([inputs["input_ids"][:, :4], words], 1)
+    close(go_on(age, cache, words[:, 5:])[:, -1], age(input_ids=ids).logits[:, -1])

@@ -2,8 +2,12 @@
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from tests.models import (
+    GREEDY,
+    IMAGE,
+    NAMES_OF_THE_CACHE,
     STRATEGIES,
     VIDEO,
     image_batch,
@@ -253,3 +257,64 @@ def test_packed_samples_see_only_themselves(model, implementation):
         use_cache=False,
     ).logits[0]
     torch.testing.assert_close(packed, model(**inputs).logits[real], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"use_cache": False}], ids=str)
+@torch.no_grad()
+def test_generate_takes_given_positions(age, options):
+    """As for a picture of which some tokens were left out: the first ten of eighteen."""
+    grid = [1, 6, 12]
+    whole = with_images([text(5) + picture(grid) + text(6)], [grid])
+    kept = torch.tensor([*range(16), *range(24, 31)])
+    positions = age.model.get_rope_index(whole["input_ids"], whole["image_grid_thw"])[0][..., kept]
+    ids = whole["input_ids"][:, kept]
+    embeds = age.get_input_embeddings()(ids)
+    embeds[ids == IMAGE] = torch.randn(10, 64)
+    options = {**GREEDY, "max_new_tokens": 4, "min_new_tokens": 4, **options}
+    more = positions[..., -1:] + torch.arange(1, 5)
+    result = age.generate(input_ids=ids, position_ids=positions, **options)
+    longer = torch.cat([positions, more], -1)
+    logits = age(input_ids=result.sequences, position_ids=longer).logits
+    logits[..., GREEDY["suppress_tokens"]] = -float("inf")
+    if "num_beams" not in options:
+        assert torch.equal(result.sequences[:, 23:], logits[:, 22:-1].argmax(-1))
+    else:
+        scores = logits.log_softmax(-1)[:, 22:-1].gather(-1, result.sequences[:, 23:, None]).sum((1, 2))
+        again = age.generate(input_ids=ids, position_ids=positions, **options, output_scores=True).sequences_scores
+        torch.testing.assert_close(again, scores / 4, atol=1e-4, rtol=0)
+    assert not torch.equal(
+        result.sequences, age.generate(input_ids=ids, position_ids=torch.arange(23)[None], **options)
+    )
+
+
+@pytest.mark.parametrize("as_list", [False, True], ids=["tensor", "list"])
+@torch.no_grad()
+def test_seconds_of_all_videos_serve_a_later_turn(age, as_list):
+    first = with_videos([text(4) + picture([2, 4, 4], VIDEO) + text(3)], [[2, 4, 4]], [0.5])
+    new = with_videos([text(3) + picture([3, 4, 4], VIDEO) + text(2)], [[3, 4, 4]], [1.5])
+    options = {**GREEDY, "max_new_tokens": 3, "min_new_tokens": 3}
+    earlier = age.generate(**first, **options)
+    ids = torch.cat([earlier.sequences, new["input_ids"]], 1)
+    both = {key: torch.cat([first[key], new[key]]) for key in ("pixel_values_videos", "video_grid_thw")}
+    both |= {"input_ids": ids, "second_per_grid_ts": [0.5, 1.5] if as_list else torch.tensor([0.5, 1.5])}
+    cache = {NAMES_OF_THE_CACHE[-1]: earlier[NAMES_OF_THE_CACHE[-1]]}
+    result = age.generate(**both, **options, **cache, output_logits=True)
+    logits = age(**{**both, "input_ids": result.sequences}).logits
+    torch.testing.assert_close(torch.stack(result.logits, 1), logits[:, ids.shape[1] - 1 : -1], atol=1e-4, rtol=0)
+
+
+def test_continuous_batching_says_of_texts_what_stock_says(stock, age):
+    config = GenerationConfig(max_new_tokens=4, do_sample=False, eos_token_id=399, pad_token_id=0)
+    prompts = [text(5), text(9)]
+    given, expected = (model.generate_batch(prompts, generation_config=config) for model in (age, stock))
+    assert [one.generated_tokens for one in given.values()] == [one.generated_tokens for one in expected.values()]
+    assert all(len(one.generated_tokens) == 4 for one in given.values())
+
+
+def test_continuous_batching_refuses_pictures(age):
+    prompts = [text(5), one_image()["input_ids"][0].tolist()]
+    with pytest.raises(ValueError, match="continuous batching was given a prompt with pictures"):
+        age.generate_batch(prompts)
+    manager = age.init_continuous_batching(GenerationConfig(max_new_tokens=4, eos_token_id=399, pad_token_id=0))
+    with pytest.raises(ValueError, match="continuous batching was given a prompt with pictures"):
+        manager.add_request(prompts[1])

@@ -1,15 +1,12 @@
 """What `get_rope_index` returns and what reaches the layers."""
 
-import copy
 import sys
-import warnings
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import modeling_qwen2_5_vl_circle_rope as modeling
 from circle_rope_imp import circle_index
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLModel_CircleRoPE_V2, split_position_rows
@@ -292,36 +289,3 @@ def test_one_number_of_seconds_serves_all_videos(age, seconds):
 def test_seconds_that_do_not_fit_the_videos_are_refused(age, seconds, given):
     with pytest.raises(ValueError, match=f"second_per_grid_ts has {given}, but video_grid_thw has 2 rows"):
         video_index(age, seconds)
-
-
-def stock_positions(model, inputs):
-    """Integer positions as trainers of stock pass them, `(3, batch, seq)`."""
-    return index(make_model_of_mrope(model), inputs)[0].long()
-
-
-def make_model_of_mrope(model):
-    copied = copy.deepcopy(model)
-    copied.set_circle_rope({"AGE_mode": ["mrope"] * 4})
-    return copied
-
-
-@torch.no_grad()
-def test_integer_positions_on_a_grid_warn_once_under_circle_layers(age, monkeypatch):
-    monkeypatch.setattr(modeling, "_WARNED", [])
-    inputs = image_batch()
-    positions = stock_positions(age, inputs)
-    with pytest.warns(UserWarning, match="put a picture's tokens on a grid.*leave position_ids out") as caught:
-        age(**inputs, position_ids=positions)
-        age(**inputs, position_ids=torch.cat([positions[:1], positions]))
-    assert len(caught) == 1
-
-
-@torch.no_grad()
-def test_positions_that_are_meant_do_not_warn(age, monkeypatch):
-    monkeypatch.setattr(modeling, "_WARNED", [])
-    inputs = image_batch()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        age(**inputs, position_ids=index(age, inputs)[0])
-        age(**inputs, position_ids=torch.arange(inputs["input_ids"].shape[1]).expand(3, 2, -1))
-        make_model_of_mrope(age)(**inputs, position_ids=stock_positions(age, inputs))

@@ -1,5 +1,7 @@
 """Positions made outside of the model: without its weights, carried past a cast, made anew under annealing."""
 
+import warnings
+
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
@@ -46,6 +48,33 @@ def carry_positions(model, afresh: bool = False) -> None:
 
     model.register_forward_pre_hook(take, with_kwargs=True, prepend=True)
     inner.register_forward_pre_hook(give, with_kwargs=True)
+
+
+def warn_of_grids(model) -> None:
+    """Warn, once, of ready-made positions that put pictures on M-RoPE's grid where layers should see a ring.
+
+    Stock's trainers pass such: integers, `(3, batch, seq)` or with a text row in front.
+    """
+    inner = circle_rope_model(model).model
+    placeholders = inner.config.image_token_id, inner.config.video_token_id
+
+    def look(module, args, kwargs):
+        ids, rows = kwargs.get("input_ids"), kwargs.get("position_ids")
+        if "circle" not in inner.config.geometries or ids is None or rows is None:
+            return
+        if rows.is_floating_point() or rows.ndim != 3 or len(rows) not in (3, 4) or ids.shape != rows.shape[1:]:
+            return
+        rows = rows[-3:, torch.isin(ids, torch.tensor(placeholders, device=ids.device))]
+        if bool((rows != rows[0]).any()):
+            handle.remove()
+            warnings.warn(
+                "position_ids are integers that put a picture's tokens on a grid, as M-RoPE does, but the circle_rope "
+                "block has circle layers, and every layer sees M-RoPE now: leave position_ids out, or make them with "
+                "get_rope_index (training/other_trainers.md names the line to drop).",
+                stacklevel=2,
+            )
+
+    handle = inner.register_forward_pre_hook(look, with_kwargs=True)
 
 
 def make_positions(model, input_ids, attention_mask=None, cu_seq_lens_q=None, **inputs) -> torch.Tensor:

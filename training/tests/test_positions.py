@@ -1,10 +1,12 @@
 """Positions made without the model, and passed as other trainers pass theirs: the logits are the model's own."""
 
+import warnings
+
 import pytest
 import torch
 
 from tests.models import image_batch, make_config, make_model, make_stock
-from training.positions import rope_index_of
+from training.positions import rope_index_of, warn_of_grids
 
 BLOCK = {"radius": 8, "AGE_mode": "strategy_4"}
 
@@ -46,3 +48,33 @@ def test_the_logits_are_the_models_own(way):
     real = batch["attention_mask"].bool()
     wanted, given = model(**batch).logits, model(**batch, position_ids=positions).logits
     torch.testing.assert_close(given[real], wanted[real])
+
+
+def on_a_grid(batch):
+    """Integer positions as trainers of stock pass them, `(3, batch, seq)`."""
+    vision = {key: value for key, value in batch.items() if key != "pixel_values"}
+    return rope_index_of(make_config({"AGE_mode": ["mrope"] * 4}))(**vision)[0].long()
+
+
+@torch.no_grad()
+def test_integer_positions_on_a_grid_warn_once_under_circle_layers():
+    model, batch = make_model(make_stock(), BLOCK), image_batch()
+    warn_of_grids(model)
+    positions = on_a_grid(batch)
+    with pytest.warns(UserWarning, match="put a picture's tokens on a grid.*leave position_ids out") as caught:
+        model(**batch, position_ids=torch.cat([positions[:1], positions]))
+        model(**batch, position_ids=positions)
+    assert len(caught) == 1
+
+
+@torch.no_grad()
+def test_positions_that_are_meant_do_not_warn():
+    model, batch = make_model(make_stock(), BLOCK), image_batch()
+    warn_of_grids(model)
+    vision = {key: value for key, value in batch.items() if key != "pixel_values"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(**batch, position_ids=model.model.get_rope_index(**vision)[0])
+        model(**batch, position_ids=torch.arange(batch["input_ids"].shape[1]).expand(3, 2, -1))
+        model.set_circle_rope({"AGE_mode": ["mrope"] * 4})
+        model(**batch, position_ids=on_a_grid(batch))

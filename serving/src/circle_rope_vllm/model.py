@@ -101,11 +101,10 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(qwen2_5_vl.Qwen2_5_VLForC
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list) -> tuple[torch.Tensor, int]:
         """Rows of a prompt, int32 `(1 + 3 * geometries, length)`, and what the runner adds to the slots behind it."""
         blocks = [VisionBlock(0, *block) for block in self.iter_mm_grid_thw(mm_features)]
-        positions, [marks] = continue_sequences(blocks, None, (1, len(input_tokens)), self.geometries)
+        positions, [end] = continue_sequences(blocks, None, (1, len(input_tokens)), self.geometries)
         rows = encode(positions[:, 0])
         table = self.language_model.model.geometry_embeddings.deltas
-        end = marks[-1]
-        place = table.take(tuple(index - end.slot for index in end.text))
+        place = table.take(tuple(index - len(input_tokens) for index in end.text))
         # The runner keeps the rows for as long as the request is under way, and the place with them.
         rows.place = self.latest_place = place
         return rows, table.delta_of(place)
