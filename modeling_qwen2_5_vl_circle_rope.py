@@ -698,8 +698,8 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         if attention.startswith(ENGINES):
             raise ValueError(
                 f"the Transformers backend of {attention} makes positions itself, and has no place for Circle-RoPE's: "
-                "use vLLM with its own model of Circle-RoPE, which serves them exactly (pip install ./serving from the "
-                "repository)."
+                "pip install ./serving from the repository of Circle-RoPE, which gives vLLM a model that serves them "
+                "exactly."
             )
         # A block changed in place since it was assigned is validated here.
         config.circle_rope = config.circle_rope

@@ -9,17 +9,20 @@ from hypothesis import strategies as st
 
 from circle_rope_imp import circle_index
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
-from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLModel_CircleRoPE_V2, split_position_rows
+from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLModel_CircleRoPE_V2, find_cache, split_position_rows
 from tests.models import (
     IMAGE,
+    NAMES_OF_THE_CACHE,
     VIDEO,
     config_arguments,
     for_stock,
     golden,
     image_batch,
+    make_config,
     make_model,
     pad,
     picture,
+    pixels,
     text,
     video_batch,
 )
@@ -289,3 +292,129 @@ def test_one_number_of_seconds_serves_all_videos(age, seconds):
 def test_seconds_that_do_not_fit_the_videos_are_refused(age, seconds, given):
     with pytest.raises(ValueError, match=f"second_per_grid_ts has {given}, but video_grid_thw has 2 rows"):
         video_index(age, seconds)
+
+
+# Absolute numbers
+
+
+def rows_of(model, parts, seconds=None):
+    """Positions that the layers are handed, turn by turn over one cache: float32 `(3 * geometries, seq)` each."""
+    seen, cache = [], None
+    model.model.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["position_ids"][-3 * len(model.model.geometries) :, 0]),
+        with_kwargs=True,
+    )
+    for part in parts:
+        given = {**part, "use_cache": True, **({NAMES_OF_THE_CACHE[-1]: cache} if cache else {})}
+        cache = find_cache(model(**given))
+    return seen
+
+
+def ids_of(*rows):
+    return {"input_ids": torch.tensor([[token for row in rows for token in row]])}
+
+
+def picture_of(*rows, grid=(1, 4, 4)):
+    return {**ids_of(*rows), "pixel_values": pixels([grid]), "image_grid_thw": torch.tensor([grid])}
+
+
+BARE = [IMAGE] * 4  # a picture of 2 x 2 tokens, without the tokens around it
+
+
+@torch.no_grad()
+def test_two_geometries_in_a_conversation_that_goes_on_with_a_picture(stock):
+    """Radius 0: a picture lies on one point of the ring's rows, and takes one index; on M-RoPE's grid it takes two."""
+    model = make_model(stock, {"AGE_mode": "strategy_4", "radius": 0})
+    turns = [picture_of(text(2), BARE, text(1)), picture_of(BARE, text(2)), ids_of(text(1))]
+    first, second, third = rows_of(model, turns)
+    assert first[0].tolist() == first[2].tolist() == [0, 1, 2, 2, 2, 2, 3]
+    assert first[3:].tolist() == [[0, 1, 2, 2, 2, 2, 4], [0, 1, 2, 2, 3, 3, 4], [0, 1, 2, 3, 2, 3, 4]]
+    assert second[1].tolist() == [4, 4, 4, 4, 5, 6]
+    assert second[3:].tolist() == [[5, 5, 5, 5, 7, 8], [5, 5, 6, 6, 7, 8], [5, 6, 5, 6, 7, 8]]
+    assert third[:, 0].tolist() == [7, 7, 7, 9, 9, 9]
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@torch.no_grad()
+def test_a_ring_that_is_moved_back_sets_the_next_text_and_the_next_picture_apart(stock, turns):
+    """Radius 0, 5 back: the picture at 6 lies at 1, text goes on at 2, and the next picture begins at 6 again."""
+    model = make_model(stock, {"radius": 0, "move_to_positive": -5})
+    parts = [text(6), BARE, text(2), BARE, text(1)]
+    cuts = {1: [5], 2: [3, 5], 3: [2, 3, 5]}[turns]
+    inputs, begin = [], 0
+    for end in cuts:
+        own = parts[begin:end]
+        count = own.count(BARE)
+        grids = {"pixel_values": pixels([[1, 4, 4]] * count), "image_grid_thw": torch.tensor([[1, 4, 4]] * count)}
+        inputs.append({**ids_of(*own), **(grids if count else {})})
+        begin = end
+    rows = torch.cat(rows_of(model, inputs), -1)
+    assert rows[0].tolist() == [0, 1, 2, 3, 4, 5, 1, 1, 1, 1, 2, 3, 1, 1, 1, 1, 2]
+    assert torch.equal(rows[0], rows[1]) and torch.equal(rows[0], rows[2])
+
+
+@torch.no_grad()
+def test_a_later_video_stands_at_its_own_seconds(stock):
+    """M-RoPE's rows; two frames a second, so that frames 1.5 seconds apart are 3 apart."""
+    model = make_model(stock, {"AGE_mode": ["mrope"] * 4})
+    grid = [2, 2, 4]
+    turns = [
+        {
+            **ids_of(row, [VIDEO] * 4, text(1)),
+            "pixel_values_videos": pixels([grid]),
+            "video_grid_thw": torch.tensor([grid]),
+            "second_per_grid_ts": [seconds],
+        }
+        for row, seconds in ((text(1), 0.5), ([], 1.5))
+    ]
+    first, second = rows_of(model, turns)
+    assert first.tolist() == [[0, 1, 1, 2, 2, 3], [0, 1, 1, 1, 1, 3], [0, 1, 2, 1, 2, 3]]
+    assert second.tolist() == [[4, 4, 7, 7, 8], [4, 4, 4, 4, 8], [4, 5, 4, 5, 8]]
+
+
+def test_pads_on_both_sides_have_index_0_and_count_nothing(mrope):
+    row = [0, 0, *text(2), *BARE, *text(1), 0, 0]
+    mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0]])
+    positions, deltas = mrope.model.get_rope_index(torch.tensor([row]), torch.tensor([[1, 4, 4]]), attention_mask=mask)
+    assert positions[:, 0].tolist() == [
+        [0, 0, 0, 1, 2, 2, 2, 2, 4, 0, 0],
+        [0, 0, 0, 1, 2, 2, 3, 3, 4, 0, 0],
+        [0, 0, 0, 1, 2, 3, 2, 3, 4, 0, 0],
+    ]
+    assert deltas.tolist() == [[5 - 11]]
+
+
+@torch.no_grad()
+def test_what_comes_next_follows_from_the_positions_that_were_used(age):
+    """Given positions begin at 100: text goes on behind them, and a picture too."""
+    ids = ids_of(text(2))
+    given = {**ids, "position_ids": torch.tensor([[100, 101]])}
+    _, text_rows, picture_rows = rows_of(age, [given, ids_of(text(1)), picture_of(BARE, text(1))])
+    assert text_rows.tolist() == [[102]] * 6
+    assert picture_rows[3:].tolist() == [[103] * 4 + [105], [103, 103, 104, 104, 105], [103, 104, 103, 104, 105]]
+
+
+@pytest.mark.parametrize("stride", [0, 5])
+@torch.no_grad()
+def test_a_later_picture_is_moved_by_its_number(stock, stride):
+    model = make_model(stock, {"radius": 0, "image_stride": stride})
+    turns = [picture_of(text(1), BARE), picture_of(BARE), picture_of(text(1), BARE)]
+    rows = torch.cat(rows_of(model, turns), -1)[0].tolist()
+    first, second, third = 1, 2 + stride, 4 + 3 * stride
+    assert rows == [0, *[first] * 4, *[second] * 4, second + 1, *[third] * 4]
+
+
+@torch.no_grad()
+def test_a_fractional_text_row_is_refused(age):
+    inputs = image_batch()
+    positions, _ = index(age, inputs)
+    with pytest.raises(ValueError, match="row 0 of position_ids, the text row, is fractional"):
+        age(**inputs, position_ids=torch.cat([positions[:1], positions]))
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tgi"])
+def test_an_engine_that_makes_positions_itself_is_refused(engine):
+    config = make_config()
+    config.text_config._attn_implementation = engine
+    with pytest.raises(ValueError, match=f"the Transformers backend of {engine} makes positions itself"):
+        Qwen2_5_VLModel_CircleRoPE_V2(config)
