@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    AutoProcessor,
     DynamicCache,
     Qwen2_5_VLForConditionalGeneration,
 )
@@ -83,6 +85,17 @@ def test_every_layout_loads_whole_through_every_auto_class(base_dir, converted, 
     assert all(torch.equal(tensor, state[f"model.{name}"]) for name, tensor in headless.state_dict().items())
 
 
+@torch.no_grad()
+def test_the_root_is_a_checkpoint_that_answers():
+    model = load_whole(AutoModelForVision, ROOT, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(ROOT, trust_remote_code=True)
+    content = [{"type": "image"}, {"type": "text", "text": "Where is the red circle?"}]
+    prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    inputs = processor(text=[prompt], images=[Image.open(ROOT / "examples" / "shapes.png")], return_tensors="pt")
+    answer = model.generate(**inputs, max_new_tokens=8)[0, inputs["input_ids"].shape[1] :]
+    assert processor.decode(answer, skip_special_tokens=True) == "top right"
+
+
 def test_a_checkpoint_whose_names_do_not_fit_is_refused(converted, tmp_path):
     directory = write_layout(converted, tmp_path / "checkpoint", lambda name: f"other.{name}")
     with pytest.raises(ValueError, match="does not fit .* by its tensors' names: .* key_mapping"):
@@ -129,7 +142,7 @@ def rotary_of(config):
 
 
 def test_the_stock_class_refuses_our_checkpoints_with_advice(converted):
-    for directory in (converted, ROOT / "tiny"):
+    for directory in (converted, ROOT):
         with pytest.raises(KeyError, match="circle_rope, which needs .*trust_remote_code=True"):
             Qwen2_5_VLForConditionalGeneration.from_pretrained(directory)
 
