@@ -9,6 +9,7 @@ import functools
 import glob
 import inspect
 import json
+import math
 import os
 import re
 import warnings
@@ -110,13 +111,18 @@ HAS_REGISTER_OF_NAMES = _is_there(*NAMES_IN_REGISTER)
 TEXT_BEGINS_AT_ITS_SLOT = _is_there(*TEXT_BEHIND_PADS)
 
 
-def _names_of_arguments(function):
-    return tuple(inspect.signature(function).parameters)[1:]
+def _by_name(function):
+    """Makes an override of `function` that gets all arguments by name, so that it names only those that it uses."""
+    names = tuple(inspect.signature(function).parameters)[1:]
 
+    def decorate(override):
+        @functools.wraps(function)
+        def call(self, *args, **kwargs):
+            return override(self, **dict(zip(names, args)), **kwargs)
 
-def _by_name(names, args, kwargs):
-    """All arguments of a call by their names, so that an override names only those that it uses."""
-    return {**dict(zip(names, args)), **kwargs} if args else kwargs
+        return call
+
+    return decorate
 
 
 # ---- Names of tensors -----------------------------------------------------------------------------------------------
@@ -522,9 +528,6 @@ class Qwen2_5_VLDecoderLayer(upstream.Qwen2_5_VLDecoderLayer):
         return super().forward(*args, **kwargs)
 
 
-TEXT_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLTextModel.forward)
-
-
 class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
     """Upstream's text model, with one geometry per layer; cos/sin are computed once per geometry and forward."""
 
@@ -553,9 +556,8 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
         self.rotary_emb.skips_integers = True
         self.rotary_emb.interleaved_section = interleaved_section
 
-    @functools.wraps(upstream.Qwen2_5_VLTextModel.forward)
-    def forward(self, *args, **kwargs):
-        kwargs = _by_name(TEXT_ARGUMENTS, args, kwargs)
+    @_by_name(upstream.Qwen2_5_VLTextModel.forward)
+    def forward(self, **kwargs):
         text_row, positions = split_position_rows(kwargs.get("position_ids"), self.num_geometries)
         input_ids, inputs_embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
         if inputs_embeds is None and input_ids is not None:
@@ -569,11 +571,10 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
                 _, positions = split_position_rows(slots.expand(inputs_embeds.shape[:2]), self.num_geometries)
             # (3 * geometries, batch, seq) becomes cos and sin, (3, batch, seq, head_dim) each, for every geometry.
             kwargs["geometry_embeddings"] = tuple(self.rotary_emb(inputs_embeds, rows) for rows in positions.split(3))
-        # Masks and packing are made from the text row alone, never from fractional positions. Upstream takes it as the
-        # first of four rows; three rows say that there is none, and nothing reads them.
-        nothing = text_row is None and inputs_embeds is not None
-        none = inputs_embeds.new_empty((3, 1, 0), dtype=torch.long) if nothing else None
-        kwargs["position_ids"] = none if text_row is None else text_row.expand(4, -1, -1)
+            # Masks and packing are made from the text row alone, never from fractional positions. Upstream takes it as
+            # the first of four rows; three rows say that there is none, and nothing reads them.
+            nothing = inputs_embeds.new_empty((3, 1, 0), dtype=torch.long) if text_row is None else None
+            kwargs["position_ids"] = nothing if text_row is None else text_row.expand(4, -1, -1)
         return super().forward(**kwargs)
 
 
@@ -670,8 +671,6 @@ def _warn_of_other_code(origin):
 
 # Engines whose Transformers backends put integer positions of one geometry under any model, by their attention's name.
 ENGINES = ("vllm", "sglang", "tgi")
-
-MODEL_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLModel.forward)
 
 
 class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Qwen2_5_VLModel):
@@ -812,10 +811,9 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         mask = mask_of_tokens(kwargs.get("attention_mask"), length)
         return Part(slot, rows.expand(-1, len(tokens), -1).clone(), mask, self.is_placeholder(tokens))
 
-    @functools.wraps(upstream.Qwen2_5_VLModel.forward)
-    def forward(self, *args, **kwargs):
+    @_by_name(upstream.Qwen2_5_VLModel.forward)
+    def forward(self, **kwargs):
         """Upstream's forward; `position_ids` may have the rows that `split_position_rows` lists."""
-        kwargs = _by_name(MODEL_ARGUMENTS, args, kwargs)
         cache, part, text_from = find_cache(kwargs), None, None
         if kwargs.get("position_ids") is None:
             part, text_from = self._make_positions(kwargs, cache)
@@ -857,16 +855,10 @@ def _class_of(config):
 # ---- Generate -------------------------------------------------------------------------------------------------------
 
 
-GENERATE_ARGUMENTS = _names_of_arguments(GenerationMixin.generate)
-
-
 PICTURES = ("pixel_values", "pixel_values_videos", *VISION_ARGUMENTS)
 
 
 ALL_PICTURES = (*PICTURES, "mm_encoder_outputs")  # newer releases encode them before they generate
-
-
-PREPARE_ARGUMENTS = _names_of_arguments(upstream.Qwen2_5_VLForConditionalGeneration.prepare_inputs_for_generation)
 
 
 class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
@@ -898,9 +890,9 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         complete_card(Path(working_dir) / "README.md", repo_id, self.config)
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
-    @functools.wraps(GenerationMixin.generate)
-    def generate(self, *args, **kwargs):
-        return super().generate(**_whole_prefill(_by_name(GENERATE_ARGUMENTS, args, kwargs), self.generation_config))
+    @_by_name(GenerationMixin.generate)
+    def generate(self, **kwargs):
+        return super().generate(**_whole_prefill(kwargs, self.generation_config))
 
     def _refuse_pictures(self, tokens):
         if self.model.is_placeholder(torch.as_tensor(tokens)).any():
@@ -951,54 +943,36 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             vision = (torch.empty(0, 3, dtype=torch.long), None, None)  # which they do not fit
         return *model.next_positions(new, vision, mask, slot, record), uncached
 
-    def _uncached_pictures(self, input_ids, length, past_length, model_kwargs):
-        """Of the images and videos that came with a sequence, those whose tokens are not in the cache yet."""
+    def _uncached_pictures(self, input_ids, length, slot, model_kwargs):
+        """Of the images and videos that came with a sequence, those whose tokens are not in the cache yet.
+
+        Callers hand in either the whole conversation's pictures or those of the new turn, and nothing says which: they
+        are the whole's if they fill all placeholders of the whole sequence.
+        """
         given = {key: model_kwargs.get(key) for key in PICTURES}
-        if past_length == 0:
+        if slot == 0:
             return given
         if not self.model.is_placeholder(input_ids[:, -length:]).any():
             return dict.fromkeys(PICTURES)
-        if not self._are_of_whole(input_ids, past_length + length, given):
+        keys = ("pixel_values", "image_grid_thw", "image"), ("pixel_values_videos", "video_grid_thw", "video")
+        ids, *grids = to_host(input_ids, *(given[grid_key] for _, grid_key, _ in keys))
+        tokens = self.config.image_token_id, self.config.video_token_id
+        merged = [self.model.merged_grids(grid_thw) for grid_thw in grids]
+        filled = [sum(map(math.prod, sizes)) == int((ids == token).sum()) for sizes, token in zip(merged, tokens)]
+        if input_ids.shape[1] != slot + length or not all(filled):
             return given
-        for pixels_key, grid_key, token_id, kind in (
-            ("pixel_values", "image_grid_thw", self.config.image_token_id, "image"),
-            ("pixel_values_videos", "video_grid_thw", self.config.video_token_id, "video"),
-        ):
-            if given[grid_key] is None:
-                continue
-            host_ids, host_grid = to_host(input_ids, given[grid_key])
-            merged = self.model.merged_grids(host_grid)
-            blocks = find_blocks(host_ids, None, token_id, merged, [0.0] * len(merged), kind)
-            kept = [number for number, block in enumerate(blocks) if block.slot >= past_length]
+        for (pixels_key, grid_key, kind), grid_thw, sizes, token in zip(keys, grids, merged, tokens):
+            blocks = find_blocks(ids, None, token, sizes, [0.0] * len(sizes), kind)
+            kept = [number for number, block in enumerate(blocks) if block.slot >= slot]
             if given[pixels_key] is not None:
-                pictures = given[pixels_key].split(host_grid.prod(-1).tolist())
+                pictures = given[pixels_key].split(grid_thw.prod(-1).tolist())
                 given[pixels_key] = torch.cat([pictures[number] for number in kept]) if kept else None
-            given[grid_key] = given[grid_key][kept] if kept else None
+            if grid_thw is not None:
+                given[grid_key] = given[grid_key][kept] if kept else None
             seconds = given["second_per_grid_ts"]
             if kind == "video" and seconds is not None and torch.as_tensor(seconds).ndim:
                 given["second_per_grid_ts"] = torch.as_tensor(seconds)[kept] if kept else None
         return given
-
-    def _are_of_whole(self, input_ids, total, given):
-        """Whether a sequence that goes on behind a cache came whole, with all its images and videos.
-
-        Callers hand in either the whole conversation's pictures or those of the new turn, and nothing says which: they
-        are the whole's if they fill all placeholders of the sequence.
-        """
-        if input_ids.shape[1] != total or not has_grids(vision_of(given)):
-            return False
-        input_ids, image_grid_thw, video_grid_thw = to_host(
-            input_ids, given["image_grid_thw"], given["video_grid_thw"]
-        )
-        merged_cells = self.config.vision_config.spatial_merge_size**2
-        return all(
-            (0 if grid_thw is None else int(grid_thw.prod(-1).sum()) // merged_cells)
-            == int((input_ids == token).sum())
-            for grid_thw, token in (
-                (image_grid_thw, self.config.image_token_id),
-                (video_grid_thw, self.config.video_token_id),
-            )
-        )
 
     def _positions_up_front(self, inputs_tensor, model_kwargs):
         """All rows of the whole generation so far, the text row in front: generate itself cuts, expands and lengthens.
@@ -1027,9 +1001,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         is_new = torch.arange(-rows.shape[-1], 0, device=rows.device).expand(1, rows.shape[1], -1)
         return torch.cat([text_row, rows, is_new, torch.cat([rows[..., :-1], text - 1], -1)])
 
-    def _inputs_up_front(self, *args, **kwargs):
+    def _inputs_up_front(self, **kwargs):
         """Upstream's inputs of a step; behind a cache that was handed in, assisted decoding gets new tokens alone."""
-        kwargs = _by_name(PREPARE_ARGUMENTS, args, kwargs)
         position_ids = kwargs.get("position_ids")
         if kwargs.get("is_first_iteration") and kwargs.get("next_sequence_length", 0) is None:
             slot, length = int(slot_of(find_cache(kwargs), kwargs)), kwargs["input_ids"].shape[1]
@@ -1041,9 +1014,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             kwargs["position_ids"] = torch.cat([text_row, torch.where(is_new < 0, rows, behind)])
         return super().prepare_inputs_for_generation(**kwargs)
 
-    def _inputs_by_step(self, *args, **kwargs):
+    def _inputs_by_step(self, **kwargs):
         """Upstream's inputs of a step, with the positions of its tokens."""
-        kwargs = _by_name(PREPARE_ARGUMENTS, args, kwargs)
         cache, tokens, given = find_cache(kwargs), kwargs["input_ids"], kwargs.get("position_ids")
         slot = int(slot_of(cache, kwargs))
         if slot:
@@ -1070,9 +1042,9 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
     if KEEPS_POSITIONS_UP_FRONT:
         _prepare_position_ids_for_generation = _positions_up_front
 
-    @functools.wraps(upstream.Qwen2_5_VLForConditionalGeneration.prepare_inputs_for_generation)
-    def prepare_inputs_for_generation(self, *args, **kwargs):
-        return (self._inputs_up_front if KEEPS_POSITIONS_UP_FRONT else self._inputs_by_step)(*args, **kwargs)
+    @_by_name(upstream.Qwen2_5_VLForConditionalGeneration.prepare_inputs_for_generation)
+    def prepare_inputs_for_generation(self, **kwargs):
+        return (self._inputs_up_front if KEEPS_POSITIONS_UP_FRONT else self._inputs_by_step)(**kwargs)
 
     def _get_candidate_generator(self, *args, **kwargs):
         """Upstream's, for an assistant that may have other geometries, and starts without a cache."""

@@ -2,9 +2,11 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from operator import attrgetter
+from pathlib import Path
 
 import pytest
 import transformers
@@ -20,12 +22,16 @@ WAYS = (
     modeling.NAMES_IN_REGISTER,
     modeling.NAMES_BY_ATTRIBUTE,
     modeling.CHUNKS_WITH_PICTURES,
+    modeling.TEXT_BEHIND_PADS,
 )
-LISTED = {part for path, _ in (*modeling.RELIED_ON, *WAYS) for part in path.split(".")}
+LISTED = {part for path, _ in (*modeling.RELIED_ON, *WAYS) for part in path.split(".")} | {modeling.RELIED_ON_KEY}
 
 
 def touched(file):
-    """Names that a file uses and that are upstream's own: underscored, or of upstream's modules without an export."""
+    """Names that a file uses and that are upstream's own: underscored, or of upstream's modules without an export.
+
+    A string may name something as well: what `hasattr` and `getattr` ask upstream for, and keys with an underscore.
+    """
     tree = ast.parse((ROOT / file).read_text())
     own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     own |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
@@ -41,6 +47,12 @@ def touched(file):
             is_private = node.attr.startswith("_") and not node.attr.startswith("__")
             if (of_upstream and node.attr not in upstream.__all__) or (is_private and node.attr not in own):
                 names.add(node.attr)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
+            asked, name = node.args[:2]
+            if "upstream" in ast.dump(asked) and isinstance(name, ast.Constant):
+                names.add(name.value)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in own:
+            names |= set(re.findall(r"^_[a-z]\w+$", node.value))
     return names, own
 
 
@@ -59,6 +71,12 @@ def test_every_name_that_is_not_public_is_listed():
     }
     of_python = {"_replace"}  # a named tuple's
     assert (used | overridden) - of_python <= LISTED
+
+
+def test_the_key_that_is_relied_on_is_upstreams():
+    for module in ("models.auto.auto_factory", "modeling_utils"):
+        path = Path(transformers.__file__).parent / f"{module.replace('.', '/')}.py"
+        assert modeling.RELIED_ON_KEY in path.read_text(encoding="utf-8")
 
 
 def test_nothing_is_listed_that_is_not_used():
