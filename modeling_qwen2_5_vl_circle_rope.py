@@ -1003,11 +1003,15 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
 
     def _inputs_up_front(self, **kwargs):
         """Upstream's inputs of a step; behind a cache that was handed in, assisted decoding gets new tokens alone."""
-        position_ids = kwargs.get("position_ids")
-        if kwargs.get("is_first_iteration") and kwargs.get("next_sequence_length", 0) is None:
-            slot, length = int(slot_of(find_cache(kwargs), kwargs)), kwargs["input_ids"].shape[1]
-            if slot and position_ids is not None and position_ids.shape[-1] == length:  # of the whole sequence
-                kwargs["next_sequence_length"] = length - slot
+        cache, position_ids = find_cache(kwargs), kwargs.get("position_ids")
+        slot = cache.get_seq_length() if cache is not None and not cache.is_compileable else 0
+        if slot and position_ids is not None and "next_sequence_length" in kwargs:
+            length = kwargs["input_ids"].shape[1]
+            if kwargs["next_sequence_length"] is None and position_ids.shape[-1] == length:  # of the whole sequence
+                kwargs["next_sequence_length"] = length = length - slot
+            if kwargs.get("cache_position") is not None:  # some releases count the cached tokens twice
+                length = kwargs["next_sequence_length"] or length
+                kwargs["cache_position"] = torch.arange(slot, slot + length, device=position_ids.device)
         count = 3 * len(self.model.geometries)
         if position_ids is not None and position_ids.ndim == 3 and len(position_ids) == 2 + 2 * count:
             text_row, rows, is_new, behind = position_ids.split([1, count, 1, count])

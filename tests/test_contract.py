@@ -271,6 +271,70 @@ def test_text_is_bit_identical_to_stock(stock, model):
     assert all(torch.equal(a, b) for a, b in zip(given.logits, expected.logits))
 
 
+# Corners that fail without a word
+
+
+LAST = NAMES_OF_THE_CACHE[-1]
+
+
+@torch.no_grad()
+def test_pads_fed_one_by_one_count_nothing(model):
+    inputs, turn = image_batch(), pad([text(3), text(1)], "right")
+    mask = torch.cat([inputs["attention_mask"], turn["attention_mask"], torch.ones(2, 1, dtype=torch.long)], 1)
+    ids = torch.cat([inputs["input_ids"], turn["input_ids"], torch.tensor([[7], [8]])], 1)
+    output = model(**inputs, use_cache=True)
+    for slot in range(ids.shape[1] - 4, ids.shape[1]):
+        seen = {"input_ids": ids[:, slot : slot + 1], "attention_mask": mask[:, : slot + 1]}
+        output = model(**seen, use_cache=True, **{LAST: find_cache(output)})
+    close(output.logits[:, -1], model(**{**inputs, "input_ids": ids, "attention_mask": mask}).logits[:, -1])
+
+
+@torch.no_grad()
+def test_given_positions_of_a_prompt_are_taken(model):
+    ids = torch.tensor([text(8)])
+    positions = torch.arange(0, 16, 2).expand(3, 1, -1)
+    result = model.generate(input_ids=ids, position_ids=positions, **GREEDY, max_new_tokens=3, output_logits=True)
+    longer = torch.cat([positions, torch.arange(15, 18).expand(3, 1, -1)], -1)[..., : result.sequences.shape[1]]
+    logits = model(input_ids=result.sequences, position_ids=longer).logits
+    for step, given in enumerate(result.logits):
+        close(given, logits[:, 7 + step])
+
+
+@torch.no_grad()
+def test_nothing_is_shared_between_calls(stock, model):
+    ids = torch.tensor([text(9)])
+    expected = stock(ids).logits
+    model(**image_batch())
+    model.model.rope_deltas = torch.full((2, len(model.model.geometries)), -5.0)  # as another thread leaves it
+    assert torch.equal(model(inputs_embeds=model.get_input_embeddings()(ids)).logits, expected)
+
+
+@torch.no_grad()
+def test_a_cache_of_other_geometries_is_refused(stock, model):
+    other = make_model(stock, {"radius": 7})
+    cache = find_cache(other(**image_turn(), use_cache=True))
+    with pytest.raises(ValueError, match="filled under other geometries"):
+        model(input_ids=torch.tensor([[7]]), **{LAST: cache})
+
+
+@pytest.mark.parametrize("second", [image_turn, lambda: pad([text(5)])], ids=["image", "text"])
+@pytest.mark.parametrize("helper", ["prompt lookup", "assistant"])
+@torch.no_grad()
+def test_assisted_decoding_goes_on_behind_a_cache(stock, model, helper, second):
+    options = {**GREEDY, "max_new_tokens": 4, "suppress_tokens": [*GREEDY["suppress_tokens"], 2]}
+    first, new = image_turn(), second()
+    earlier = model.generate(**first, **options)
+    ids = torch.cat([earlier.sequences, new["input_ids"]], 1)
+    conversation = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    for key in ("pixel_values", "image_grid_thw"):
+        conversation[key] = torch.cat([part[key] for part in (first, new) if key in part])
+    cache, extra = find_cache(earlier), {"prompt_lookup_num_tokens": 3}
+    extra = extra if helper == "prompt lookup" else {"assistant_model": stock}
+    expected = model.generate(**conversation, **options, **{LAST: copy.deepcopy(cache)})
+    given = model.generate(**conversation, **options, **{LAST: cache}, **extra)
+    assert torch.equal(given.sequences, expected.sequences)
+
+
 # What is said
 
 
