@@ -73,6 +73,18 @@ TEXT_BEHIND_PADS = (f"{_QWEN}.Qwen2_5_VLModel.compute_3d_position_ids", ())
 NAMES_IN_REGISTER = ("conversion_mapping.register_checkpoint_conversion_mapping", ("mapping", "overwrite"))
 NAMES_BY_ATTRIBUTE = ("PreTrainedModel._checkpoint_conversion_mapping", ())
 
+# The newest releases hand each chunk of a chunked prefill its part of the pictures, the oldest split text alone; those
+# between lose their way, in stock models too, and get one whole prefill.
+CHUNKS_WITH_PICTURES = ("generation.utils._slice_mm_encoder_output", ())
+CHUNKS_OF_TEXT = ("GenerationMixin._prefill_chunking", ())
+
+# Newer releases begin a text at its slot, behind the pads in front of it, older ones at 0.
+TEXT_BEHIND_PADS = (f"{_QWEN}.Qwen2_5_VLModel.compute_3d_position_ids", ())
+
+# How a release finds the older names that it saves tensors under: newer ones in a register, older ones by attribute.
+NAMES_IN_REGISTER = ("conversion_mapping.register_checkpoint_conversion_mapping", ("mapping", "overwrite"))
+NAMES_BY_ATTRIBUTE = ("PreTrainedModel._checkpoint_conversion_mapping", ())
+
 # Newer releases hand each chunk of a chunked prefill its part of the pictures; older ones drop or misplace them, and
 # get one whole prefill.
 CHUNKS_WITH_PICTURES = ("generation.utils._slice_mm_encoder_output", ())
@@ -1073,15 +1085,14 @@ def _last_of_given(position_ids, batch, held, length):
 
 
 def _whole_prefill(kwargs, default):
-    """The arguments of `generate`, without a chunked prefill that the release cannot do with pictures."""
+    """The arguments of `generate`, without a chunked prefill that the release cannot do."""
     config = kwargs.get("generation_config") or default
     chunk_size = kwargs.get("prefill_chunk_size", getattr(config, "prefill_chunk_size", None))
     has_pictures = any(kwargs.get(key) is not None for key in ("pixel_values", "pixel_values_videos"))
-    if chunk_size is None or not has_pictures or _is_there(*CHUNKS_WITH_PICTURES):
+    can_split = _is_there(*CHUNKS_WITH_PICTURES) or (_is_there(*CHUNKS_OF_TEXT) and not has_pictures)
+    if chunk_size is None or can_split:
         return kwargs
-    warnings.warn(
-        "prefill_chunk_size is ignored: this transformers release cannot split a prompt with pictures.", stacklevel=3
-    )
+    warnings.warn("prefill_chunk_size is ignored: this transformers release cannot split such a prompt.", stacklevel=4)
     config = copy.deepcopy(config)
     config.prefill_chunk_size = None
     kwargs = {key: value for key, value in kwargs.items() if key != "prefill_chunk_size"}

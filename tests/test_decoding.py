@@ -12,6 +12,7 @@ from tests.models import (
     image_batch,
     make_model,
     one_image,
+    pad,
     picture,
     text,
     video_batch,
@@ -100,9 +101,10 @@ def test_a_static_cache_serves_a_padded_batch(model):
 
 
 @pytest.mark.parametrize("chunk", [7, 16, 30])
+@pytest.mark.parametrize("prompt", [image_batch, lambda: pad([text(40), text(33)])], ids=["pictures", "text"])
 @torch.no_grad()
-def test_chunked_prefill_gives_the_same_tokens(model, chunk):
-    inputs = image_batch()
+def test_chunked_prefill_gives_the_same_tokens(model, prompt, chunk):
+    inputs = prompt()
     assert torch.equal(greedy(model, inputs, prefill_chunk_size=chunk), greedy(model, inputs))
 
 

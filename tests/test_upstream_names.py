@@ -22,6 +22,7 @@ WAYS = (
     modeling.NAMES_IN_REGISTER,
     modeling.NAMES_BY_ATTRIBUTE,
     modeling.CHUNKS_WITH_PICTURES,
+    modeling.CHUNKS_OF_TEXT,
     modeling.TEXT_BEHIND_PADS,
 )
 LISTED = {part for path, _ in (*modeling.RELIED_ON, *WAYS) for part in path.split(".")} | {modeling.RELIED_ON_KEY}
