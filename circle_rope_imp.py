@@ -406,7 +406,8 @@ def continue_sequences(
         ends: where every sample goes on behind the new tokens.
     """
     (batch, length), geometries = shape, tuple(geometries)
-    position_ids = torch.zeros(3 * len(geometries), batch, length, dtype=torch.float32, device="cpu")
+    make = torch.empty if real is None else torch.zeros  # every slot but a pad is filled
+    position_ids = make(3 * len(geometries), batch, length, dtype=torch.float32, device="cpu")
     rows = position_ids.numpy().reshape(len(geometries), 3, batch, length)
     ramp, indices, ends = _ramp(length), {}, []
     for sample, pieces in enumerate(_pieces(blocks, real, shape)):

@@ -308,6 +308,13 @@ def has_grids(vision):
     return vision[0] is not None or vision[1] is not None
 
 
+def _deltas(ends, input_ids, slot=0):
+    """`rope_deltas` of samples that go on at `ends` behind these tokens, the first of which is at `slot`."""
+    slot += input_ids.shape[1]
+    deltas = [[index - slot for index in end.text] for end in ends]
+    return torch.tensor(deltas, dtype=torch.float32, device="cpu").to(input_ids.device)
+
+
 class MakesPositions:
     """Mixed into the model: positions of whole sequences, and of tokens that come behind others.
 
@@ -354,7 +361,7 @@ class MakesPositions:
         if not has_grids(vision):
             input_ids = torch.zeros_like(input_ids)  # as upstream: without any picture, placeholders are text
         rows, ends, _ = self._lay_out(input_ids, vision, mask_of_tokens(attention_mask, input_ids.shape[1]))
-        return rows.to(input_ids.device, non_blocking=True), self._deltas(text_rows(ends), input_ids)
+        return rows.to(input_ids.device, non_blocking=True), _deltas(ends, input_ids)
 
     def _lay_out(self, input_ids, vision, mask, before=None):
         """Rows, ends and vision blocks of tokens, all on the CPU: `continue_sequences` of what their ids say."""
@@ -362,10 +369,6 @@ class MakesPositions:
         real = None if mask is None or mask.numpy().all() else mask.bool()
         blocks = self.vision_blocks(ids, *vision, real)
         return *continue_sequences(blocks, real, tuple(ids.shape), self.geometries, before), blocks
-
-    def _deltas(self, text, input_ids, slot=0):
-        """`rope_deltas` where `text` is what a text token behind these has, `(3 * geometries, batch, 1)`."""
-        return text[::3, :, 0].T.to(input_ids.device) - (slot + input_ids.shape[1])
 
     def merged_grids(self, grid_thw: torch.LongTensor | None) -> list[tuple[int, int, int]]:
         """Grids `(blocks, 3)` on the CPU as (t, h, w) each in language-model tokens."""
@@ -437,7 +440,7 @@ class MakesPositions:
                 is_picture[block.sample, block.slot : block.slot + block.length] = True
                 begins[block.sample, block.slot] = True
             text = text_rows(ends).to(device, non_blocking=True)
-            self.rope_deltas = self._deltas(text, input_ids, slot)
+            self.rope_deltas = _deltas(ends, input_ids, slot)
             return Part(slot, rows.to(device, non_blocking=True), mask, is_picture, begins), (slot + length, text)
         # Text needs no look at its ids: on the device it counts up from where the cache ends.
         if record and slot:
