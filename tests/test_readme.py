@@ -141,12 +141,16 @@ def test_every_exception_is_a_command_of_the_page():
         assert any(command.startswith(key) for command in commands(PAGE)), key
 
 
-def test_both_languages_have_the_same_commands():
+def test_both_languages_have_the_same_commands_and_as_many_headings_rows_and_limits():
     assert list(commands(CHINESE)) == list(commands(PAGE))
+    english, chinese = (page.read_text(encoding="utf-8").split("\n# ")[-1] for page in (PAGE, CHINESE))
+    for kind in ("^## ", "^[|] ", "^- ", r"\]\("):
+        assert len(re.findall(kind, english, re.M)) == len(re.findall(kind, chinese, re.M)), kind
 
 
 def test_the_page_is_one_reading():
-    assert len(PAGE.read_text(encoding="utf-8").split()) <= 1700
+    for page in (PAGE, CHINESE):
+        assert len(page.read_text(encoding="utf-8").split()) <= 1700
 
 
 @pytest.mark.parametrize("page", [PAGE, CHINESE], ids=lambda page: page.name)
