@@ -1,4 +1,4 @@
-"""How all figures look, and how they are written: each as PNG and SVG, the same files from the same results."""
+"""How all figures look, and how they are written: as PNG, the same files from the same results."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +10,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 RC = {
-    "svg.hashsalt": "circle-rope",
-    "svg.fonttype": "none",
     "figure.facecolor": "white",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -25,13 +23,12 @@ RC = {
 
 
 def save_all(figures: dict[str, Callable], folder: Path) -> None:
-    """Write NAME.png and NAME.svg of every figure, which a function makes, into the folder, made if need be."""
+    """Write NAME.png of every figure, which a function makes, into the folder, made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(RC):
         for name, make in figures.items():
             figure = make()
             figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
             plt.close(figure)
 
 

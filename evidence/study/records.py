@@ -1,13 +1,18 @@
-"""The study's results: a file of JSON lines, one for each finished run, which must all be of the study as it is."""
+"""The study's results: JSON lines, one for each finished run, which must all be of the study as it is.
+
+A file whose name ends in .xz is compressed: `lzma.open(path, "rt")`, `pandas.read_json(path, lines=True)` and `xzcat`
+read it, whatever was added to it.
+"""
 
 import json
+import lzma
 import os
 from pathlib import Path
 
 from .arms import ARMS, BIAS, TASKS, Run, recipe
 from .boards import METRIC
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "runs.jsonl"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "runs.jsonl.xz"
 
 
 class EvidenceError(ValueError):
@@ -24,7 +29,7 @@ def read_records(path: Path, scales: dict) -> dict[str, dict]:
     if not path.exists():
         return {}
     records = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_read(path).splitlines(), start=1):
         where = f"line {number} of {path}"
         try:
             record = json.loads(line)
@@ -54,6 +59,13 @@ def read_records(path: Path, scales: dict) -> dict[str, dict]:
     return records
 
 
+def _read(path):
+    try:
+        return (lzma.open if path.suffix == ".xz" else open)(path, "rb").read().decode()
+    except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
+        raise EvidenceError(f"{path} is broken or cut off ({error}): take an earlier copy, or another file.") from None
+
+
 def parse_name(name: str) -> Run | None:
     """The run of that name, or None if there can be none."""
     try:
@@ -66,10 +78,11 @@ def parse_name(name: str) -> Run | None:
 
 def append(path: Path, line: str) -> None:
     """Add a record in one piece, so that whoever stops the study leaves no half of one."""
+    data = lzma.compress(line.encode()) if path.suffix == ".xz" else line.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(file, line.encode())
+        os.write(file, data)
         os.fsync(file)
     finally:
         os.close(file)
