@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from evidence.geometry.layouts import FlattenedGeometry, SharedGeometry
+from evidence.geometry import FlattenedGeometry, SharedGeometry
 
 from . import bias, digits, pairs, shapes
 from .boards import METRIC
@@ -29,7 +29,7 @@ class Arm(NamedTuple):
     block: dict
     family: str
     sections: str = "contiguous"
-    layout: SharedGeometry | FlattenedGeometry | None = None
+    layout: FlattenedGeometry | None = None
 
 
 # Where all three rows of an index are the same, sections mean nothing: shared and flattened are one arm each.

@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import random
+import re
 import sys
 import threading
 import time
@@ -41,9 +42,23 @@ def make_record(run: Run, work: Path, scales=SCALES) -> dict:
         "recipe": recipe(run, scales),
         **found,
         "seconds": round(time.monotonic() - began),
+        **made_on(),
+    }
+
+
+def made_on() -> dict[str, str]:
+    """What a result may change with beside its recipe: versions, and which kernels torch takes on which processor."""
+    try:
+        processor = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())[1]
+    except (OSError, TypeError):
+        processor = platform.processor()
+    return {
+        "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "machine": platform.machine(),
+        "processor": processor,
+        "kernels": torch.backends.cpu.get_cpu_capability(),
     }
 
 
@@ -95,17 +110,12 @@ def train(run: Run, work: Path, scales: dict) -> dict:
             losses.clear()
             print(f"{run.name}: step {step}/{steps}  loss {curve[-1][1]}  right {right:.1%}", flush=True)
 
-    tests = {test: make_test(task, test, run.seed, scale) for test in task.TESTS}
-    found: dict[str, dict] = {
-        "tests": {test: evaluate(model, processor, task, examples) for test, examples in tests.items()}
-    }
-    if task.PICTURES > 1:
-        found["changed"] = bias.order(model, processor, task, tests["as trained"])
+    tests = {test: evaluate(model, processor, task, make_test(task, test, run.seed, scale)) for test in task.TESTS}
     unfinished = weights_path(run, scales, work).with_suffix(f".{os.getpid()}")
     save_model(model, str(unfinished))
     unfinished.replace(weights_path(run, scales, work))
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return {"curve": curve, **found, "parameters": parameters}
+    return {"curve": curve, "tests": tests, "parameters": parameters}
 
 
 def end_with_parent() -> None:
