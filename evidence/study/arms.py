@@ -17,6 +17,8 @@ TASKS = {"shapes": shapes, "pairs": pairs, "digits": digits}
 BIAS = "bias"
 
 LAYERS = 4
+# strategy_1 is the ring in every layer.
+STRATEGIES = ("strategy_2", "strategy_3", "strategy_4")
 GRID, RING = {"AGE_mode": ["mrope"] * LAYERS}, {"radius": 10}
 
 
@@ -43,11 +45,9 @@ ARMS = {
     **{
         f"{strategy}-{sections}": Arm({**RING, "AGE_mode": strategy}, "ring", sections)
         for sections in ("contiguous", "interleaved")
-        for strategy in ("strategy_2", "strategy_3", "strategy_4")
+        for strategy in STRATEGIES
     },
 }
-# strategy_1 is the ring in every layer.
-STRATEGIES = ("strategy_2", "strategy_3", "strategy_4")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,6 @@ class Scale:
     arms: tuple[str, ...]
     seeds: int
     hidden: int
-    minutes: int  # a run's, before one is known
     batch: int = 16
     questions: int = 6
     learning_rate: float = 2e-3
@@ -91,7 +90,6 @@ SCALES = {
         arms=("grid-contiguous", "ring-contiguous", "grid-interleaved", "ring-interleaved", "shared", "flattened"),
         seeds=8,
         hidden=96,
-        minutes=8,
     ),
     # A board cell is 4 x 4 tokens: 8 x 8 to 12 x 12 in training, 16 x 16 and 24 x 24 in the tests. Qwen2.5-VL's range
     # of frequencies, half as densely: a head is 64 wide instead of 128.
@@ -104,13 +102,12 @@ SCALES = {
         arms=("grid-contiguous", "ring-contiguous", "grid-interleaved", "ring-interleaved"),
         seeds=6,
         hidden=128,
-        minutes=12,
     ),
 }
 
 
 def _quick(scale):
-    sizes = {"steps": 2, "tower_steps": 2, "batch": 2, "curve_points": 2, "curve_pictures": 16, "minutes": 1}
+    sizes = {"steps": 2, "tower_steps": 2, "batch": 2, "curve_points": 2, "curve_pictures": 16}
     return replace(scale, **sizes, board_pictures=16, probe_scenes=2, seeds=2)
 
 
@@ -141,7 +138,7 @@ class Run:
 def recipe(run: Run, scales: dict[str, Scale]) -> dict:
     """What the run's result depends on beside its name; two results may be compared if they agree here."""
     scale, arm = asdict(scales[run.scale]), ARMS[run.arm]
-    for key in ("arms", "seeds", "minutes", "rates", "rate_seeds"):
+    for key in ("arms", "seeds", "rates", "rate_seeds"):
         del scale[key]
     task = TASKS[run.trained.what]
     return {

@@ -33,6 +33,7 @@ PAIRS = (
     ("ring-interleaved", "ring-contiguous"),
     ("ring-interleaved", "grid-interleaved"),
 )
+FRONT = (*PAIRS[:2], PAIRS[4])
 BY_LAYOUT = (("grid-contiguous", "flattened"), ("grid-contiguous", "shared"))
 BY_SCHEDULE = tuple(
     (f"{each}-{name}", f"ring-{name}") for name in ("contiguous", "interleaved") for each in STRATEGIES
@@ -141,9 +142,9 @@ def front_tables(families: dict[str, list[Claim]]) -> dict[str, str]:
             [[scale, *(_cell(found.get((scale, "shapes", board, pair))) for board in boards)] for scale in scales],
         ),
         "claims": table(
-            ["trained on", "tested on", *(" - ".join(pair) for pair in PAIRS)],
+            ["trained, tested on", *(" minus ".join(pair) for pair in FRONT)],
             [
-                [f"{scale} {what}", on, *(_cell(found.get((scale, what, on, pair))) for pair in PAIRS)]
+                [f"{scale} {what}, {on}", *(_cell(found.get((scale, what, on, pair))) for pair in FRONT)]
                 for scale, what, on in tasks
             ],
         ),
@@ -153,7 +154,8 @@ def front_tables(families: dict[str, list[Claim]]) -> dict[str, str]:
 def _cell(claim):
     if claim is None:
         return ""
-    text = f"{claim.found.mean:+.1f} {_ends(claim)}".strip()
+    ends = claim.found.interval
+    text = f"{claim.found.mean:+.1f}" + (f"±{ends[1] - claim.found.mean:.1f}" if ends else "")
     return f"**{text}**" if "zero" in claim.verdict else text
 
 
@@ -165,7 +167,7 @@ def claims_table(own: list[Claim]) -> str:
             " minus ".join(claim.pair),
             claim.on,
             f"{claim.found.mean:+.2f} {claim.unit}",
-            _ends(claim, 2),
+            _ends(claim),
             f"{sum(each * claim.found.mean > 0 for each in claim.found.by_seed)} of {len(claim.found.by_seed)}",
             "" if claim.p is None else f"{claim.p:.2g}",
             claim.verdict,
@@ -176,6 +178,6 @@ def claims_table(own: list[Claim]) -> str:
     return table(titles, rows)
 
 
-def _ends(claim, digits=1):
+def _ends(claim):
     ends = claim.found.interval
-    return "" if ends is None else f"[{ends[0]:+.{digits}f}, {ends[1]:+.{digits}f}]"
+    return "" if ends is None else f"[{ends[0]:+.2f}, {ends[1]:+.2f}]"

@@ -12,7 +12,7 @@ from .arms import ARMS, BIAS, STRATEGIES, Run
 from .records import EvidenceError
 
 CONTRAST = ("ring-contiguous", "grid-interleaved", "Which is")
-# The last one was added when the ring was seen ahead of both grids.
+# Two pictures were added after a first look, the last arm when the ring was seen ahead of both grids.
 PAIR_ARMS = ("grid-contiguous", "grid-interleaved", "ring-contiguous", "ring-interleaved")
 RATE_ARMS = {"grid": "grid-contiguous", "ring": "ring-contiguous"}
 SCORED = "as trained"

@@ -13,6 +13,7 @@ from .arms import ARMS, BIAS, TASKS, Run, recipe
 from .boards import METRIC
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "runs.jsonl.xz"
+INCOMPLETE = " is not the complete record of a run: delete this line, its run is made anew."
 
 
 class EvidenceError(ValueError):
@@ -35,9 +36,7 @@ def read_records(path: Path, scales: dict) -> dict[str, dict]:
             record = json.loads(line)
             name, made_with, metric = record["run"], record["recipe"], record.get("metric")
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise EvidenceError(
-                f"{where} is not the complete record of a run: delete this line, its run is made anew."
-            ) from None
+            raise EvidenceError(where + INCOMPLETE) from None
         if metric != METRIC:
             raise EvidenceError(
                 f"{where} was made with another metric than {METRIC!r}, under which the same words mean other places "
@@ -55,6 +54,8 @@ def read_records(path: Path, scales: dict) -> dict[str, dict]:
                     f"{where} was made with {key} {made_with.get(key)}, but the study has {wanted.get(key)} now, and "
                     "results of different recipes are not mixed: use another file with --output."
                 )
+        if run.what != BIAS and record.get("tests", {}).keys() != wanted["tests"].keys():
+            raise EvidenceError(where + INCOMPLETE)
         records[name] = record
     return records
 
