@@ -99,10 +99,10 @@ def _claims(found: Found) -> Iterator[Claim]:
     def on(family, what, pair, test):
         return made(family, what, pair, test, lambda record: right(record, (test,)))
 
-    *pair, kind = CONTRAST
-    yield made(NAMED, "shapes", pair, f'"{kind}", four boards', lambda record: right(record, kinds=(kind,)))
+    *named, kind = CONTRAST
+    yield made(NAMED, "shapes", named, f'"{kind}", four boards', lambda record: right(record, kinds=(kind,)))
     for test in shapes.TESTS:
-        yield made(PARTS, "shapes", pair, f'"{kind}", {test}', lambda record, t=test: right(record, (t,), (kind,)))
+        yield made(PARTS, "shapes", named, f'"{kind}", {test}', lambda record, t=test: right(record, (t,), (kind,)))
     for what in ("shapes", "digits"):
         for pair in PAIRS + BY_LAYOUT:
             for family, test in ((TRAINED, SCORED), (LARGER, "larger"), (LARGER, "much larger")):

@@ -45,8 +45,8 @@ def tables(records: dict, scales: dict) -> dict[str, str]:
                 ("margin, last cell less first, logits", slope_over_cells),
             )
         }
-        measures[f"lost, text {bias.DISTANCES[-1]} units away, points"] = loss_by_distance
-        made[f"{scale}: position bias"] = _rows(found, BIAS, measures)
+        lost = {f"lost, text {bias.DISTANCES[-1]} units away, points": loss_by_distance}
+        made[f"{scale}: position bias"] = _rows(found, BIAS, {**measures, **lost})
     return {title: text for title, text in made.items() if text}
 
 
