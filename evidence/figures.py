@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from circle_rope_imp import per_token_distance
 
 from . import cone
-from .geometry import LAYOUTS, Rope, logit_spread, place
+from .geometry import LAYOUTS, logit_spread, place
 from .study import shapes
 from .study.boards import Board, make_example
 from .study.found import Found, right
@@ -67,7 +67,7 @@ def why(records: dict, scales: dict):
             if not runs:
                 continue
             known = [right(record, ("as trained",), ("Where is", "Which is")) for record in runs]
-            rope = Rope(2 * sum(scale.mrope_section), scale.rope_theta, scale.mrope_section, sections == "interleaved")
+            rope = scale.rope(sections)
             text, image = place(LAYOUTS[layout], 3 * scale.cell_tokens, 3 * scale.cell_tokens)
             for axes, x in zip(line, (per_token_distance(text, image).item(), logit_spread(image, rope))):
                 fill = "white" if rope.interleaved else COLOURS[layout]

@@ -22,19 +22,15 @@ from .study.records import RESULTS, EvidenceError, read_records
 
 HERE = Path(__file__).resolve().parent
 ROPES = {
-    f"{title}, {'interleaved' if interleaved else 'contiguous'} sections": geometry.Rope(*rope, interleaved)
-    for title, rope in {
-        "Qwen2.5-VL (heads 128 wide, theta 1e6)": (128, 1e6, (16, 24, 24)),
-        **{
-            f"{name} models (heads {2 * sum(scale.mrope_section)} wide, theta {scale.rope_theta:.0e})": (
-                2 * sum(scale.mrope_section),
-                scale.rope_theta,
-                scale.mrope_section,
-            )
-            for name, scale in SCALES.items()
-        },
+    f"{title}, {sections} sections": make(sections)
+    for title, make in {
+        "Qwen2.5-VL (heads 128 wide, theta 1e6)": lambda sections: geometry.Rope(
+            interleaved=sections == "interleaved"
+        ),
+        "small models (heads 32 wide, theta 1e4)": SCALES["small"].rope,
+        "real models (heads 64 wide, theta 1e6)": SCALES["real"].rope,
     }.items()
-    for interleaved in (False, True)
+    for sections in ("contiguous", "interleaved")
 }
 
 

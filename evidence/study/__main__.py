@@ -32,8 +32,9 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--experiment",
-        choices=["allocation", "bias", "digits", "age"],
-        help="this one alone: layout and sections, position bias, handwritten digits, or schedules of layers",
+        choices=["allocation", "bias", "digits", "age", "conversion"],
+        help="this one alone: layout and sections, position bias, handwritten digits, schedules of layers, or what "
+        "converting trained M-RoPE weights costs and brings (conversion.json; in none of the others)",
     )
     add("--scale", choices=list(SCALES), help="size of the model (default: small, then real)")
     add("--seeds", type=_count, help="fewer seeds (default: 8 small, 6 real)")
@@ -66,7 +67,8 @@ def main() -> int:
 
 def study(given: argparse.Namespace, scales: dict) -> None:
     """Make the runs that have no record, in the study's order."""
-    order = [(given.experiment, given.scale or "small")] if given.experiment else ORDER
+    usual = "converted" if given.experiment == "conversion" else "small"
+    order = [(given.experiment, given.scale or usual)] if given.experiment else ORDER
     for experiment, scale in order:
         if given.scale not in (None, scale):
             continue

@@ -27,7 +27,7 @@ class StudyConfig(Qwen2_5_VLConfig_CircleRoPE_V2):
 
 def make_model(run: Run, scales: dict, work: Path):
     """The run's model with random weights by its seed and the tower of its task; and its processor."""
-    scale, arm, task = scales[run.scale], ARMS[run.arm], TASKS[run.trained.what]
+    scale, arm, task = scales[run.scale], ARMS[run.trained.arm], TASKS[run.trained.what]
     with tempfile.TemporaryDirectory() as folder:
         pixels = {"patch_size": scale.patch_size, "min_pixels": 1, "max_pixels": 10**6}
         processor = save_processor(Path(folder), list(task.sentences()), **pixels)

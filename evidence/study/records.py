@@ -9,7 +9,7 @@ import lzma
 import os
 from pathlib import Path
 
-from .arms import ARMS, BIAS, TASKS, Run, recipe
+from .arms import ARMS, BIAS, CONVERSION, CONVERSIONS, TASKS, Run, recipe
 from .boards import METRIC
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "runs.jsonl.xz"
@@ -74,7 +74,8 @@ def parse_name(name: str) -> Run | None:
         run = Run(what, scale, arm, int(seed), float(rate.removeprefix("x")))
     except (ValueError, AttributeError):
         return None
-    return run if run.name == name and arm in ARMS and what in (*TASKS, BIAS) else None
+    arms = CONVERSIONS if what == CONVERSION else ARMS
+    return run if run.name == name and arm in arms and what in (*TASKS, BIAS, CONVERSION) else None
 
 
 def append(path: Path, line: str) -> None:

@@ -42,6 +42,14 @@ def interval(values: list[float]) -> float | None:
     return stats.sem(values) * stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) if len(values) > 1 else None
 
 
+def shown(values: list[float]) -> str:
+    """Mean and half the interval as text; nothing for no value."""
+    if not values:
+        return ""
+    half = interval(values)
+    return f"{mean(values):.1f}" + ("" if half is None else f" ± {half:.1f}")
+
+
 def holm(values: list[float | None]) -> list[float | None]:
     """The p of one family corrected for their number (Holm); None where there is none."""
     known = [each for each in values if each is not None]

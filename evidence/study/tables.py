@@ -1,16 +1,15 @@
 """The study's tables, of what there are records of."""
 
-from statistics import mean
-
 from evidence.markdown import table
 
 from . import bias
 from .answers import chance, questions_of
 from .arms import BIAS, TASKS, Run
 from .claims import claims, claims_table
+from .converted import conversion_claims, conversion_table
 from .experiments import RATE_ARMS, score
 from .found import Found, loss_by_distance, right, slope_over_cells, spread_over_cells
-from .statistics import interval
+from .statistics import shown
 
 INTRODUCTION = """\
 Means over seeds with half their 95 % intervals (Student's t over seeds). All arms of a seed answer the same questions.
@@ -47,6 +46,8 @@ def tables(records: dict, scales: dict) -> dict[str, str]:
         }
         lost = {f"lost, text {bias.DISTANCES[-1]} units away, points": loss_by_distance}
         made[f"{scale}: position bias"] = _rows(found, BIAS, {**measures, **lost})
+    made["Converting trained M-RoPE weights"] = conversion_table(records)
+    made["Converting trained M-RoPE weights: the named contrast and its family"] = conversion_claims(records)
     return {title: text for title, text in made.items() if text}
 
 
@@ -56,7 +57,7 @@ def _rates(records, scale, scales):
     for arm in RATE_ARMS.values():
         names = [[Run("shapes", scale, arm, seed, rate).name for seed in seeds] for rate in rates]
         rows.append(
-            [arm, *(_spread([100 * score(records[name]) for name in each if name in records]) for each in names)]
+            [arm, *(shown([100 * score(records[name]) for name in each if name in records]) for each in names)]
         )
     return table(["arm", *(f"{rate:g} times" for rate in rates)], rows)
 
@@ -85,14 +86,7 @@ def _tests(found, what, scales):
 def _rows(found, what, measures, last=None):
     """A table of arms by measures, each the mean over seeds with half its interval."""
     rows = [
-        [arm, *(_spread([get(record) for record in found.runs(what, arm).values()]) for get in measures.values())]
+        [arm, *(shown([get(record) for record in found.runs(what, arm).values()]) for get in measures.values())]
         for arm in found.arms(what)
     ]
     return table(["arm", *measures], rows + [last] if rows and last else rows)
-
-
-def _spread(values):
-    if not values:
-        return ""
-    half = interval(values)
-    return f"{mean(values):.1f}" + ("" if half is None else f" ± {half:.1f}")

@@ -1,5 +1,6 @@
 """The study: its metric, its tasks, the sections, what is trained and probed, the command and its results file."""
 
+import hashlib
 import json
 import lzma
 import random
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -21,11 +23,24 @@ from transformers import Qwen3VLTextConfig
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
 
 from configuration_qwen2_5_vl_circle_rope import age_schedule, validate_circle_rope
-from evidence.study import bias, digits, pairs, shapes
+from evidence.study import bias, digits, pairs, relations, shapes
 from evidence.study.answers import answer, chance, make_test, questions_of, share
-from evidence.study.arms import ARMS, BIAS, LAYERS, QUICK, SCALES, TASKS, Run, recipe, weights_path
+from evidence.study.arms import (
+    ARMS,
+    BIAS,
+    CONVERSION,
+    LAYERS,
+    PLAN_FILE,
+    QUICK,
+    SCALES,
+    TASKS,
+    Run,
+    recipe,
+    weights_path,
+)
 from evidence.study.boards import CELL, METRIC, TRAINED_ON, Board, is_held_out, make_example, place_name, place_names
 from evidence.study.claims import AGE, LARGER, NAMED, PARTS, TRAINED, TWO, Claim, claims, claims_table, front_tables
+from evidence.study.converted import conversion_claims, conversion_table
 from evidence.study.experiments import best_arms, best_rates, best_sections, rate_runs, runs_of
 from evidence.study.found import by_cell, loss_by_distance, right, slope_over_cells, spread_over_cells
 from evidence.study.model import make_model
@@ -172,6 +187,11 @@ def test_every_answer_can_be_read_off_the_scene(name, seed):
             assert told == named[0].shape
         elif kind == "What colour":
             assert [thing.colour for thing in things if text == f"What colour is the {thing.shape}?"] == [told]
+        elif kind == "What is":
+            way = next(step for words, step in relations.WAYS.items() if words in text)
+            start = divmod(named[0].cell, board.width)
+            there = tuple(place + step for place, step in zip(start, way))
+            assert [each.shape for each in things if divmod(each.cell, board.width) == there] == [told]
         elif kind == "Which digit":
             assert [each.name for each in things if text == f"Which digit is {place_name(each.cell, board)}?"] == [
                 told
@@ -345,6 +365,59 @@ def test_other_tasks_are_trained_too(what, work):
     asked = questions_of(TASKS[what], "as trained", 0, QUICK["small"])
     outcomes = record["tests"]["as trained"]
     assert {kind: len(each) for kind, each in asked.items()} == {kind: len(each) for kind, each in outcomes.items()}
+
+
+def test_trained_weights_go_on_under_another_block(work):
+    record = make_record(Run(CONVERSION, "converted", "strategy_4 annealed", 0), work, QUICK)
+    assert record["converted"].keys() == record["tests"].keys() == relations.TESTS.keys()
+    assert record["recipe"]["plan"] == hashlib.sha256(PLAN_FILE.read_bytes()).hexdigest()
+    assert [step for step, _, _ in record["curve"]] == [1, 2]
+    base = make_record(Run("relations", "converted", "grid-contiguous", 0), work, QUICK)
+    kept = make_record(Run(CONVERSION, "converted", "mrope", 0), work, QUICK)
+    assert kept["converted"] == base["tests"]
+
+
+def test_training_stops_where_enough_places_are_known(work):
+    scales = {**QUICK, "converted": replace(QUICK["converted"], until=-1.0)}
+    record = make_record(Run("relations", "converted", "grid-contiguous", 1), work, scales)
+    assert [step for step, _, _ in record["curve"]] == [1]
+
+
+def test_a_plan_that_was_changed_after_its_runs_is_refused(tmp_path):
+    which = Run(CONVERSION, "converted", "mrope", 0)
+    assert read_records(write(tmp_path / "runs.jsonl", record_of(which)), SCALES)
+    changed = record_of(which)
+    changed["recipe"]["plan"] = "0" * 64
+    with pytest.raises(EvidenceError, match="made with plan 000"):
+        read_records(write(tmp_path / "runs.jsonl", changed), SCALES)
+
+
+def test_the_table_of_the_conversion_follows_from_its_runs():
+    records = {}
+    for which in runs_of("conversion", "converted", 3, {}, SCALES):
+        known = {"mrope": (0.8, 0.8), "strategy_4": (0.5, 0.9)}.get(which.arm, (0.5, 0.7))
+        before, after = (
+            {
+                test: {
+                    kind: "1" * round(10 * each) + "0" * round(10 - 10 * each) for kind in ("Where is", "What shape")
+                }
+                for test in relations.TESTS
+            }
+            for each in known
+        )
+        curve = [[5, 1.0, 0.6 + 0.01 * which.seed], [10, 1.0, known[1]]]
+        records[which.name] = record_of(which, converted=before, tests=after, curve=curve)
+        if which.what == "relations":
+            records[which.name]["curve"] = [[5, 1.0, 0.85]]
+    lines = conversion_table(records).splitlines()
+    assert (
+        "| strategy_4 | 3 | 50.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 50.0 ± 0.0 | 90.0 ± 0.0 | 3 of 3, step 10 |"
+        in lines
+    )
+    assert any(line.startswith("| ring | 3 |") and line.endswith("| 0 of 3 |") for line in lines)
+    contrast, *family = conversion_claims(records).splitlines()[2:]
+    assert contrast.startswith("| strategy_4 minus mrope | named | +10.00 |") and len(family) == 5
+    assert conversion_table({}) == conversion_claims({}) == ""
 
 
 # ---- Experiments ----
