@@ -53,7 +53,7 @@ ARMS = {
     },
 }
 # What trained weights are converted to: blocks, each from a share of the steps on.
-CONVERSIONS = {
+CONVERSIONS: dict[str, dict[float, dict]] = {
     "mrope": {0: GRID},
     "ring": {0: RING},
     **{strategy: {0: {**RING, "AGE_mode": strategy}} for strategy in STRATEGIES},

@@ -2,9 +2,10 @@
 
 The contrast that the study is named for was fixed before its runs. The other claims were listed before them, too, but
 for three kinds, named after a first look: position bias on 6x6 (on smaller boards every arm knew every answer), what
-is learned of two pictures, and boards much larger than those of training. The families, in which p is corrected, were
-fixed after all runs: verdicts sort what was found, and none but the named contrast's answers to a forecast. Whatever
-there are records of is listed, whichever way it came out.
+grid and ring learn of two pictures, and what AGE learns of them. Boards much larger than those of training were in no
+claim before all runs were seen. The families, in which p is corrected, were fixed then, too: verdicts sort what was
+found, and none but the named contrast's answers to a forecast. Whatever there are records of is listed, whichever way
+it came out.
 """
 
 from collections.abc import Iterator
