@@ -36,13 +36,18 @@ def parse_arguments() -> argparse.Namespace:
         help="this one alone: layout and sections, position bias, handwritten digits, schedules of layers, or what "
         "converting trained M-RoPE weights costs and brings (conversion.json; in none of the others)",
     )
-    add("--scale", choices=list(SCALES), help="size of the model (default: small, then real)")
+    add("--scale", choices=["small", "real"], help="size of the model (default: small, then real)")
     add("--seeds", type=_count, help="fewer seeds (default: 8 small, 6 real)")
     add("--output", type=Path, default=RESULTS, help=f"results file (default: {RESULTS.name})")
     add("--jobs", type=_count, default=2, help="runs side by side, one thread each (default: 2)")
     add("--work", type=Path, default=WORK, help="folder of weights (default: .cache/evidence)")
     add("--quick", action="store_true", help="runs of few steps, to see that it works")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.experiment == "conversion" and given.scale:
+        parser.error(
+            f"--scale {given.scale} is not possible: the conversion has a size of its own, leave --scale out."
+        )
+    return given
 
 
 def _count(text):
@@ -67,11 +72,10 @@ def main() -> int:
 
 def study(given: argparse.Namespace, scales: dict) -> None:
     """Make the runs that have no record, in the study's order."""
-    usual = "converted" if given.experiment == "conversion" else "small"
-    order = [(given.experiment, given.scale or usual)] if given.experiment else ORDER
+    order = [each for each in ORDER if given.scale in (None, each[1])]
+    if given.experiment:
+        order = [(given.experiment, "converted" if given.experiment == "conversion" else given.scale or "small")]
     for experiment, scale in order:
-        if given.scale not in (None, scale):
-            continue
         seeds = min(given.seeds or scales[scale].seeds, scales[scale].seeds)
         while True:
             records = read_records(given.output, scales)

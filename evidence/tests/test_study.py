@@ -557,6 +557,11 @@ def test_options_that_mean_nothing_are_refused(option):
     assert done.returncode == 2 and option[0] in done.stderr.splitlines()[-1]
 
 
+def test_the_conversion_has_a_size_of_its_own():
+    done = run("evidence.study", "--experiment", "conversion", "--scale", "real")
+    assert done.returncode == 2 and "leave --scale out" in done.stderr.splitlines()[-1]
+
+
 def test_an_experiment_that_lacks_another_ones_results_says_which(tmp_path):
     done = run("evidence.study", "--experiment", "digits", "--output", tmp_path / "runs.jsonl")
     assert_refused(done, "digits", "--experiment allocation --scale small")
