@@ -1,6 +1,6 @@
-"""Write the report from the results: tables beside them, figures, and the front page's table of claims.
+"""Write the report from the study's records: tables, figures, and the front page's tables. Nothing is trained here.
 
-python -m evidence.report                                 # nothing is measured here
+python -m evidence.report
 python -m evidence.report --study again.jsonl --output out
 """
 
@@ -14,24 +14,29 @@ import argparse
 import re
 from pathlib import Path
 
-from .geometry import figures as geometry_figures
-from .geometry import tables as geometry_tables
-from .geometry.__main__ import write
-from .study import figures as study_figures
-from .study import tables as study_tables
+from . import figures, geometry
+from .study import tables
 from .study.arms import QUICK, SCALES
-from .study.claims import claims, front_table
+from .study.claims import claims, front_tables
 from .study.records import RESULTS, EvidenceError, read_records
 
 HERE = Path(__file__).resolve().parent
+ROPES = {
+    f"{title}, {sections} sections": make(sections)
+    for title, make in {
+        "Qwen2.5-VL (heads 128 wide, theta 1e6)": lambda sections: geometry.Rope(
+            interleaved=sections == "interleaved"
+        ),
+        "small models (heads 32 wide, theta 1e4)": SCALES["small"].rope,
+        "real models (heads 64 wide, theta 1e6)": SCALES["real"].rope,
+    }.items()
+    for sections in ("contiguous", "interleaved")
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m evidence.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--geometry", type=Path, default=HERE / "results" / "geometry.json", help="what evidence.geometry wrote"
     )
     parser.add_argument("--study", type=Path, default=RESULTS, help="what evidence.study wrote; it may be unfinished")
     parser.add_argument("--quick", action="store_true", help="the study's results are those of --quick")
@@ -41,39 +46,34 @@ def main() -> int:
     given = parser.parse_args()
     scales = QUICK if given.quick else SCALES
     try:
-        geometry = geometry_tables.load_results(given.geometry)
         records = read_records(given.study, scales)
         if not records:
             raise EvidenceError(f"{given.study} has no runs yet: python -m evidence.study makes them.")
-        front = fill(
-            (HERE / "README.md").read_text(encoding="utf-8"), {"claims": front_table(claims(records, scales))}
-        )
-        write(given.output / "results" / "geometry.md", geometry_tables.page(geometry))
-        write(given.output / "results" / "study.md", study_tables.page(records, scales))
-        geometry_figures.draw(geometry, given.output / "figures")
-        study_figures.draw(records, scales, given.output / "figures")
-        write(given.output / "README.md", front)
+        pages = {
+            "results/geometry.md": geometry.page(ROPES),
+            "results/study.md": tables.page(records, scales),
+            "README.md": fill((HERE / "README.md").read_text("utf-8"), front_tables(claims(records, scales))),
+        }
+        figures.draw(records, scales, given.output / "figures")
+        for name, text in pages.items():
+            path = given.output / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"written: README.md, results/geometry.md, results/study.md and figures/ in {given.output}")
+    print(f"written: {', '.join(pages)} and figures/ in {given.output}")
     return 0
 
 
 def fill(text: str, tables: dict[str, str]) -> str:
-    """The page with every table between its `<!-- table NAME -->` and `<!-- end -->` replaced.
-
-    Raises:
-        EvidenceError: the page asks for a table that nobody makes.
-    """
-
-    def replace(match):
-        name = match[1]
-        if name not in tables:
-            raise EvidenceError(f"the page asks for the table {name!r}, but there are only {', '.join(tables)}.")
-        return f"<!-- table {name} -->\n\n{tables[name].strip()}\n\n<!-- end -->"
-
-    return re.sub(r"<!-- table ([^\n]*?) -->.*?<!-- end -->", replace, text, flags=re.DOTALL)
+    """The page with every table between its `<!-- table NAME -->` and `<!-- end -->` replaced."""
+    return re.sub(
+        r"<!-- table (\w+) -->.*?<!-- end -->",
+        lambda match: f"<!-- table {match[1]} -->\n\n{tables[match[1]].strip()}\n\n<!-- end -->",
+        text,
+        flags=re.DOTALL,
+    )
 
 
 if __name__ == "__main__":

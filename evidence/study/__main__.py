@@ -1,8 +1,8 @@
 """Train the same small model under every layout and write what each run learned, one JSON line per run.
 
-python -m evidence.study                 # every run that is not in the results yet
-python -m evidence.study --output FILE   # every run anew
-python -m evidence.study --experiment allocation --scale small --seeds 2 --budget 60
+python -m evidence.study                           # every run that is not in the results yet
+python -m evidence.study --output again.jsonl      # every run anew; .jsonl.xz is compressed
+python -m evidence.study --experiment allocation --scale small --seeds 2
 
 A run is one process. The study may be stopped in any way at any time: finished runs are kept, the others start anew
 with the same command.
@@ -13,7 +13,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -26,104 +25,72 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".cache" / "evidence"
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m evidence.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--experiment",
-        choices=["allocation", "bias", "digits", "age"],
-        help="this one alone: layout and sections, position bias, handwritten digits, or schedules of layers",
+        choices=["allocation", "bias", "digits", "age", "conversion"],
+        help="this one alone: layout and sections, position bias, handwritten digits, schedules of layers, or what "
+        "converting trained M-RoPE weights costs and brings (conversion.json; in none of the others)",
     )
-    parser.add_argument("--scale", choices=list(SCALES), help="size of the model (default: small, then real)")
-    parser.add_argument("--seeds", type=_positive(int), help="fewer seeds (default: 8 small, 6 real)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help=f"results file (default: {RESULTS.name})")
-    parser.add_argument(
-        "--budget", type=_positive(float), metavar="MINUTES", help="start no run that would not end within this time"
-    )
-    parser.add_argument(
-        "--jobs", type=_positive(int), default=2, help="runs side by side, one thread each (default: 2)"
-    )
-    parser.add_argument("--work", type=Path, default=WORK, help="folder of weights (default: .cache/evidence)")
-    parser.add_argument("--quick", action="store_true", help="runs of few steps, to see that it works")
-    given = parser.parse_args(arguments)
-    given.scales = QUICK if given.quick else SCALES
+    add("--scale", choices=["small", "real"], help="size of the model (default: small, then real)")
+    add("--seeds", type=_count, help="fewer seeds (default: 8 small, 6 real)")
+    add("--output", type=Path, default=RESULTS, help=f"results file (default: {RESULTS.name})")
+    add("--jobs", type=_count, default=2, help="runs side by side, one thread each (default: 2)")
+    add("--work", type=Path, default=WORK, help="folder of weights (default: .cache/evidence)")
+    add("--quick", action="store_true", help="runs of few steps, to see that it works")
+    given = parser.parse_args()
+    if given.experiment == "conversion" and given.scale:
+        parser.error(
+            f"--scale {given.scale} is not possible: the conversion has a size of its own, leave --scale out."
+        )
     return given
 
 
-def _positive(kind):
-    def parse(text):
-        number = kind(text)
-        if not number > 0:
-            raise argparse.ArgumentTypeError(f"{text} is not possible: give a number above 0.")
-        return number
-
-    parse.__name__ = kind.__name__
-    return parse
+def _count(text):
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text} is not possible: give a whole number above 0.")
+    return int(text)
 
 
 def main() -> int:
     given = parse_arguments()
     try:
-        finished = study(given)
+        study(given, QUICK if given.quick else SCALES)
     except (EvidenceError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: what is finished is kept, and the same command goes on from there.", file=sys.stderr)
         return 130
-    print("all runs are there." if finished else "time is up: the same command goes on from here.", flush=True)
+    print("all runs are there.", flush=True)
     return 0
 
 
-def study(given: argparse.Namespace) -> bool:
-    """Make the runs that have no record, in the study's order; returns whether all are there now."""
-    until = time.monotonic() + 60 * given.budget if given.budget else float("inf")
+def study(given: argparse.Namespace, scales: dict) -> None:
+    """Make the runs that have no record, in the study's order."""
+    order = [each for each in ORDER if given.scale in (None, each[1])]
     if given.experiment:
-        order = [(given.experiment, given.scale or "small")]
-    else:
-        order = [each for each in ORDER if given.scale in (None, each[1])]
+        order = [(given.experiment, "converted" if given.experiment == "conversion" else given.scale or "small")]
     for experiment, scale in order:
-        seeds = min(given.seeds or given.scales[scale].seeds, given.scales[scale].seeds)
+        seeds = min(given.seeds or scales[scale].seeds, scales[scale].seeds)
         while True:
-            records = read_records(given.output, given.scales)
-            runs = runs_of(experiment, scale, seeds, records, given.scales)
+            records = read_records(given.output, scales)
+            runs = runs_of(experiment, scale, seeds, records, scales)
             missing = [run for run in runs if run.name not in records]
             if not missing:
                 break
             print(f"{experiment}, {scale}: {len(missing)} of {len(runs)} runs to make", flush=True)
-            if not make_all(missing, records, until, given):
-                return False
-    return True
-
-
-def make_all(runs: list[Run], records: dict[str, dict], until: float, given: argparse.Namespace) -> bool:
-    """Make the runs and append their records as they finish; False if time is up before all are made."""
-
-    def make_in_time(run):
-        left = (until - time.monotonic()) / 60
-        return make(run, given) if minutes_of(run, records, given.scales) <= left else None
-
-    in_time = True
-    with ThreadPoolExecutor(given.jobs) as pool:
-        try:
-            for future in as_completed([pool.submit(make_in_time, run) for run in runs]):
-                if future.result():
-                    append(given.output, future.result())
-                else:
-                    in_time = False
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return in_time
-
-
-def minutes_of(run: Run, records: dict[str, dict], scales: dict) -> float:
-    """How long a run will take: as long as the last one of its kind, for a machine may have other work to do."""
-    times = [
-        each["seconds"] / 60 for each in records.values() if (each["what"], each["scale"]) == (run.what, run.scale)
-    ]
-    return times[-1] if times else scales[run.scale].minutes
+            with ThreadPoolExecutor(given.jobs) as pool:
+                try:
+                    for future in as_completed([pool.submit(make, run, given) for run in missing]):
+                        append(given.output, future.result())
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
 
 
 def make(run: Run, given: argparse.Namespace) -> str:

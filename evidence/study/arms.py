@@ -6,17 +6,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from evidence.geometry.layouts import FlattenedGeometry, SharedGeometry
+from evidence.geometry import FlattenedGeometry, Rope, SharedGeometry
 
-from . import bias, digits, pairs, shapes
+from . import bias, digits, pairs, relations, shapes
 from .boards import METRIC
 from .sections import section_sizes
 
-TASKS = {"shapes": shapes, "pairs": pairs, "digits": digits}
+TASKS = {"shapes": shapes, "pairs": pairs, "digits": digits, "relations": relations}
 # What a run does: it trains on a task, or looks for position bias in the weights of the run on shapes.
 BIAS = "bias"
+# Or it goes on from the weights of the run on relations, under another block.
+CONVERSION = "conversion"
+PLAN_FILE = Path(__file__).with_name("conversion.json")
+PLAN = json.loads(PLAN_FILE.read_text(encoding="utf-8"))
 
 LAYERS = 4
+# strategy_1 is the ring in every layer.
+STRATEGIES = ("strategy_2", "strategy_3", "strategy_4")
 GRID, RING = {"AGE_mode": ["mrope"] * LAYERS}, {"radius": 10}
 
 
@@ -29,7 +35,7 @@ class Arm(NamedTuple):
     block: dict
     family: str
     sections: str = "contiguous"
-    layout: SharedGeometry | FlattenedGeometry | None = None
+    layout: FlattenedGeometry | None = None
 
 
 # Where all three rows of an index are the same, sections mean nothing: shared and flattened are one arm each.
@@ -43,11 +49,21 @@ ARMS = {
     **{
         f"{strategy}-{sections}": Arm({**RING, "AGE_mode": strategy}, "ring", sections)
         for sections in ("contiguous", "interleaved")
-        for strategy in ("strategy_2", "strategy_3", "strategy_4")
+        for strategy in STRATEGIES
     },
 }
-# strategy_1 is the ring in every layer.
-STRATEGIES = ("strategy_2", "strategy_3", "strategy_4")
+# What trained weights are converted to: blocks, each from a share of the steps on.
+CONVERSIONS: dict[str, dict[float, dict]] = {
+    "mrope": {0: GRID},
+    "ring": {0: RING},
+    **{strategy: {0: {**RING, "AGE_mode": strategy}} for strategy in STRATEGIES},
+    "interleaved": {0: {**GRID, "mrope_interleaved": True}},
+    "strategy_4 annealed": {
+        0: {**RING, "AGE_mode": ["circle"] + ["mrope"] * (LAYERS - 1)},
+        0.25: {**RING, "AGE_mode": "strategy_4"},
+    },
+    "ring by radius": {0: {"radius": 1}, 0.15: {"radius": 2.5}, 0.3: {"radius": 5}, 0.45: RING},
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,6 @@ class Scale:
     arms: tuple[str, ...]
     seeds: int
     hidden: int
-    minutes: int  # a run's, before one is known
     batch: int = 16
     questions: int = 6
     learning_rate: float = 2e-3
@@ -71,6 +86,7 @@ class Scale:
     curve_pictures: int = 16  # of every board, as the next
     board_pictures: int = 512
     probe_scenes: int = 64
+    until: float | None = None  # stop at this share of watched place questions right; the rate then stays as it is
     rates: tuple[float, ...] = (0.5, 1, 2)
     rate_seeds: tuple[int, ...] = (100, 101)  # not used afterwards
 
@@ -78,6 +94,11 @@ class Scale:
     def cell_tokens(self) -> int:
         """Tokens along one side of a board cell of 32 pixels; a token is 2 x 2 patches."""
         return 16 // self.patch_size
+
+    def rope(self, sections: str) -> Rope:
+        """The rotary embedding of its models, with sections that are contiguous or interleaved."""
+        heads = 2 * sum(self.mrope_section)
+        return Rope(heads, self.rope_theta, self.mrope_section, sections == "interleaved")
 
 
 SCALES = {
@@ -91,7 +112,6 @@ SCALES = {
         arms=("grid-contiguous", "ring-contiguous", "grid-interleaved", "ring-interleaved", "shared", "flattened"),
         seeds=8,
         hidden=96,
-        minutes=8,
     ),
     # A board cell is 4 x 4 tokens: 8 x 8 to 12 x 12 in training, 16 x 16 and 24 x 24 in the tests. Qwen2.5-VL's range
     # of frequencies, half as densely: a head is 64 wide instead of 128.
@@ -104,13 +124,16 @@ SCALES = {
         arms=("grid-contiguous", "ring-contiguous", "grid-interleaved", "ring-interleaved"),
         seeds=6,
         hidden=128,
-        minutes=12,
     ),
 }
+# Of the conversion: the range of the small scale, trained until it knows places.
+SCALES["converted"] = replace(
+    SCALES["small"], steps=PLAN["at_most"], until=PLAN["until"], arms=("grid-contiguous",), curve_points=120
+)
 
 
 def _quick(scale):
-    sizes = {"steps": 2, "tower_steps": 2, "batch": 2, "curve_points": 2, "curve_pictures": 16, "minutes": 1}
+    sizes = {"steps": 2, "tower_steps": 2, "batch": 2, "curve_points": 2, "curve_pictures": 16}
     return replace(scale, **sizes, board_pictures=16, probe_scenes=2, seeds=2)
 
 
@@ -134,15 +157,19 @@ class Run:
 
     @property
     def trained(self) -> "Run":
-        """The run whose weights it is about: itself, or for position bias the one on shapes."""
+        """The run whose weights it starts from: itself, or the one on shapes (position bias) or on relations."""
+        if self.what == CONVERSION:
+            return replace(self, what=PLAN["task"], arm="grid-contiguous", rate=1)
         return replace(self, what="shapes") if self.what == BIAS else self
 
 
 def recipe(run: Run, scales: dict[str, Scale]) -> dict:
     """What the run's result depends on beside its name; two results may be compared if they agree here."""
-    scale, arm = asdict(scales[run.scale]), ARMS[run.arm]
-    for key in ("arms", "seeds", "minutes", "rates", "rate_seeds"):
+    scale, arm = asdict(scales[run.scale]), ARMS[run.trained.arm]
+    for key in ("arms", "seeds", "rates", "rate_seeds"):
         del scale[key]
+    if scale["until"] is None:
+        del scale["until"]
     task = TASKS[run.trained.what]
     return {
         **scale,
@@ -153,6 +180,15 @@ def recipe(run: Run, scales: dict[str, Scale]) -> dict:
         "trained_on": [list(board) for board in task.TRAINED_ON],
         "tests": {name: [list(board) for board in boards] for name, boards in task.TESTS.items()},
         **(bias.recipe() if run.what == BIAS else {}),
+        **(_conversion(run.arm) if run.what == CONVERSION else {}),
+    }
+
+
+def _conversion(arm):
+    """The blocks, and the plan's hash: runs are not mixed with those of a plan that was changed after them."""
+    return {
+        "blocks": [list(each) for each in CONVERSIONS[arm].items()],
+        "plan": hashlib.sha256(PLAN_FILE.read_bytes()).hexdigest(),
     }
 
 

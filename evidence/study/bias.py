@@ -1,4 +1,4 @@
-"""Position bias of trained weights: by where a thing lies, by how far off the text is, by the order of pictures.
+"""Position bias of trained weights: by where a thing lies, and by how far off the text is.
 
 Content is asked for, never a place, and everything but the position stays as it is. Nothing is trained here.
 """
@@ -103,20 +103,6 @@ def text_mover(rows: tuple[int, ...], far: float):
 def differ(some, others) -> torch.Tensor:
     """Whether two answers to the same question differ in a token, bool `(n, q)`."""
     return (some.chosen != others.chosen).any(-1)
-
-
-def order(model, processor, task, examples: list) -> dict[str, str]:
-    """By kind, for every question in turn: 1 where the answer changes with the order of two pictures, else 0."""
-    model.eval()
-    found = {}
-    for some in in_parts(examples):
-        pictures, asked = [task.draw(example) for example, _ in some], [questions for _, questions in some]
-        swapped = [pair[::-1] for pair in pictures]
-        changes = differ(answer(model, processor, pictures, asked), answer(model, processor, swapped, asked))
-        for questions, changed in zip(asked, changes.tolist()):
-            for question, each in zip(questions, changed):
-                found[question.kind] = found.get(question.kind, "") + str(int(each))
-    return dict(sorted(found.items()))
 
 
 def _answers(model, processor, examples, asked, move=None):

@@ -1,162 +1,184 @@
-"""What the study was made to find out, as differences between arms with their intervals and a verdict.
+"""What the study was made to find out: differences between arms, in families of one question each.
 
-Whatever there are records of is in the list, whichever way it came out. It was fixed before the runs, but for two
-kinds of claims that were added when the first runs were seen: position bias on 6x6, since on smaller boards every arm
-knew every answer, and how much is learned of two pictures, where the ring looked further ahead than of one.
+The contrast that the study is named for was fixed before its runs. The other claims were listed before them, too, but
+for three kinds, named after a first look: position bias on 6x6 (on smaller boards every arm knew every answer), what
+grid and ring learn of two pictures, and what AGE learns of them. Boards much larger than those of training were in no
+claim before all runs were seen. The families, in which p is corrected, were fixed then, too: verdicts sort what was
+found, and none but the named contrast's answers to a forecast. Whatever there are records of is listed, whichever way
+it came out.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from evidence.markdown import table
 
-from . import bias
+from . import bias, shapes
 from .arms import BIAS, STRATEGIES
 from .experiments import CONTRAST, SCORED
-from .found import Found, changed, loss_by_distance, outcomes, slope_over_cells, spread_over_cells
+from .found import Found, loss_by_distance, right, slope_over_cells, spread_over_cells
 from .statistics import LEVEL, Difference, holm
 
-COMPARED_ON = (
-    *((what, SCORED) for what in ("shapes", "pairs", "digits")),
-    *((what, "larger") for what in ("shapes", "digits")),
-)
+NAMED = "Named beforehand: is the ring's gain its shape (above zero), or that place reaches high frequencies?"
+PARTS = "The named contrast's four boards, which it pools (no claims: not corrected)"
+TRAINED = "One picture, boards as trained: layout, sections"
+LARGER = "One picture, larger boards"
+TWO = "Two pictures, after 500 steps, where the grids stand still (see the learning curves)"
+AGE = "AGE beside the ring in every layer"
+PLACE = "Position bias beside contiguous M-RoPE"
+
 PAIRS = (
     ("ring-contiguous", "grid-contiguous"),
     ("grid-interleaved", "grid-contiguous"),
     ("ring-contiguous", "grid-interleaved"),
     ("ring-interleaved", "ring-contiguous"),
     ("ring-interleaved", "grid-interleaved"),
-    ("grid-contiguous", "flattened"),
-    ("grid-contiguous", "shared"),
-    *((f"{each}-{name}", f"ring-{name}") for name in ("contiguous", "interleaved") for each in STRATEGIES),
 )
-# On boards as trained; all others are in the file of tables alone.
-FRONT_PAIRS = {
-    "shapes": {PAIRS[0], PAIRS[1], PAIRS[4], *PAIRS[6:]},
-    "pairs": {*PAIRS[:3], PAIRS[4]},
-    "digits": {PAIRS[2], PAIRS[4]},
-}
+FRONT = (*PAIRS[:2], PAIRS[4])
+BY_LAYOUT = (("grid-contiguous", "flattened"), ("grid-contiguous", "shared"))
+BY_SCHEDULE = tuple(
+    (f"{each}-{name}", f"ring-{name}") for name in ("contiguous", "interleaved") for each in STRATEGIES
+)
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A difference between two arms.
 
     Attributes:
+        family: the question that it answers.
         scale, what: where it was measured: the size of the models, and the task that they were trained on.
-        sentence: what was subtracted from what.
+        pair: the arm, and the one that was subtracted.
+        measure: of what.
         unit: of the difference.
         found: the difference.
-        named: whether it is the contrast named beforehand, whose p needs no correction.
-        front: whether it stands on the front page; all others are in the file of tables.
-        p: corrected for the number of claims, but for a named one's; None for a single seed.
+        p: corrected for the number of claims in the family; None for a single seed, and for what is no claim.
     """
 
+    family: str
     scale: str
     what: str
-    sentence: str
+    pair: tuple[str, str]
+    measure: str
     unit: str
     found: Difference
-    named: bool = False
-    front: bool = False
     p: float | None = None
 
     @property
+    def on(self) -> str:
+        """What was measured, with a dagger where the claim was named after a first look at the runs."""
+        after = self.what == "pairs" or self.measure == "much larger" or "6x6" in self.measure
+        return self.measure + " †" * after
+
+    @property
     def verdict(self) -> str:
-        """Above or below zero if both intervals and the corrected p say so, else open."""
-        if self.found.verdict in ("above zero", "below zero") and self.p >= 1 - LEVEL:
-            return "open (after correction)"
-        return self.found.verdict
+        """Above or below zero if the corrected p says so, else open; nothing for what is no claim."""
+        if self.family == PARTS:
+            return ""
+        if self.found.p is None:
+            return "one seed"
+        if self.p < 1 - LEVEL:
+            return "above zero" if self.found.mean > 0 else "below zero"
+        return "open" if self.found.p >= 1 - LEVEL else "open (after correction)"
 
 
-def claims(records: dict, scales: dict) -> list[Claim]:
-    """All claims that there are records of, the named contrast of each scale first.
-
-    Every p but the named ones' is corrected for the number of all claims (Holm).
-    """
+def claims(records: dict, scales: dict) -> dict[str, list[Claim]]:
+    """All claims that there are records of, by family, the named contrast's first."""
     made = [claim for scale in scales for claim in _claims(Found(records, scale, scales)) if claim.found]
-    named = [replace(claim, p=claim.found.p) for claim in made if claim.named]
-    others = [claim for claim in made if not claim.named]
-    corrected = holm([claim.found for claim in others])
-    return named + [replace(claim, p=p) for claim, p in zip(others, corrected)]
+    families = {}
+    for family in (NAMED, PARTS, TRAINED, LARGER, TWO, AGE, PLACE):
+        own = [claim for claim in made if claim.family == family]
+        if family != PARTS:
+            own = [claim._replace(p=p) for claim, p in zip(own, holm([claim.found.p for claim in own]))]
+        families[family] = own
+    return families
 
 
 def _claims(found: Found) -> Iterator[Claim]:
-    arm, other, kind = CONTRAST
-    contrast = found.compare("shapes", arm, other, lambda record: outcomes(record, kinds=(kind,)))
-    yield Claim(found.scale, "shapes", f'{arm} minus {other}, all "{kind}"', "points", contrast, True, True)
-    for what, test in COMPARED_ON:
-        for arm, other in PAIRS:
-            difference = found.compare(what, arm, other, lambda record, test=test: outcomes(record, (test,)))
-            front = test == SCORED and (arm, other) in FRONT_PAIRS[what]
-            yield Claim(found.scale, what, f"{arm} minus {other}, {test}", "points", difference, front=front)
-    measures = {
-        **{
-            f"spread of accuracy over cells of {board}": (
-                "points",
-                lambda record, board=board: spread_over_cells(record, board),
-            )
-            for board in ("3x3", "6x6")
-        },
-        **{
-            f"slope of the margin over cells of {board}, size": (
-                "logits",
-                lambda record, board=board: abs(slope_over_cells(record, board)),
-            )
-            for board in ("3x3", "6x6")
-        },
-        f"loss with the text {bias.DISTANCES[-1]} units away": (
-            "points",
-            lambda record: loss_by_distance(record, "all axes")[-1],
+    def made(family, what, pair, measure, get, unit="points"):
+        return Claim(family, found.scale, what, tuple(pair), measure, unit, found.compare(what, *pair, get))
+
+    def on(family, what, pair, test):
+        return made(family, what, pair, test, lambda record: right(record, (test,)))
+
+    *named, kind = CONTRAST
+    yield made(NAMED, "shapes", named, f'"{kind}", four boards', lambda record: right(record, kinds=(kind,)))
+    for test in shapes.TESTS:
+        yield made(PARTS, "shapes", named, f'"{kind}", {test}', lambda record, t=test: right(record, (t,), (kind,)))
+    for what in ("shapes", "digits"):
+        for pair in PAIRS + BY_LAYOUT:
+            for family, test in ((TRAINED, SCORED), (LARGER, "larger"), (LARGER, "much larger")):
+                yield on(family, what, pair, test)
+    for pair in PAIRS:
+        yield on(TWO, "pairs", pair, SCORED)
+    for pair in BY_SCHEDULE:
+        for what in ("shapes", "digits"):
+            for test in (SCORED, "larger", "much larger"):
+                yield on(AGE, what, pair, test)
+        yield on(AGE, "pairs", pair, SCORED)
+    for arm in ("ring-contiguous", "shared", "grid-interleaved"):
+        pair = (arm, "grid-contiguous")
+        for board in ("3x3", "6x6"):
+            for measure, get, unit in (
+                ("spread of accuracy over cells", spread_over_cells, "points"),
+                ("margin, last cell less first", slope_over_cells, "logits"),
+            ):
+                yield made(PLACE, BIAS, pair, f"{measure}, {board}", lambda record, g=get, b=board: g(record, b), unit)
+        yield made(PLACE, BIAS, pair, f"lost, text {bias.DISTANCES[-1]} units away", loss_by_distance)
+
+
+def front_tables(families: dict[str, list[Claim]]) -> dict[str, str]:
+    """For the front page: the named contrast with its boards, and what grid and ring learn on every task and board.
+
+    A difference is bold where it is not open.
+    """
+    named, others = families[NAMED] + families[PARTS], families[TRAINED] + families[LARGER] + families[TWO]
+    boards = list(dict.fromkeys(claim.measure for claim in named))
+    tasks = list(dict.fromkeys((claim.scale, claim.what, claim.on) for claim in others))
+    scales = list(dict.fromkeys(claim.scale for claim in named))
+    found = {(claim.scale, claim.what, claim.on, claim.pair): claim for claim in named + others}
+    pair = CONTRAST[:2]
+    return {
+        "named": table(
+            ["models", *(board.split(", ")[1] for board in boards)],
+            [[scale, *(_cell(found.get((scale, "shapes", board, pair))) for board in boards)] for scale in scales],
+        ),
+        "claims": table(
+            ["trained, tested on", *(" minus ".join(pair) for pair in FRONT)],
+            [
+                [f"{scale} {what}, {on}", *(_cell(found.get((scale, what, on, pair))) for pair in FRONT)]
+                for scale, what, on in tasks
+            ],
         ),
     }
-    for arm in ("ring-contiguous", "shared", "grid-interleaved"):
-        for title, (unit, measure) in measures.items():
-            difference = found.compare(BIAS, arm, "grid-contiguous", measure)
-            front = arm == "ring-contiguous" and unit == "points" and "3x3" not in title
-            sentence = f"{title}, {arm} minus grid-contiguous"
-            yield Claim(found.scale, "shapes", sentence, unit, difference, front=front)
-    for arm in ("ring-contiguous", "grid-interleaved"):
-        difference = found.compare("pairs", arm, "grid-contiguous", changed)
-        sentence = f"answers that change with the order, {arm} minus grid-contiguous"
-        yield Claim(found.scale, "pairs", sentence, "points", difference, front=arm == "ring-contiguous")
 
 
-def front_table(found: list[Claim]) -> str:
-    """The claims of the front page: claim, number, interval by Student's t over seeds, verdict.
+def _cell(claim):
+    if claim is None:
+        return ""
+    ends = claim.found.interval
+    text = f"{claim.found.mean:+.1f}" + (f"±{ends[1] - claim.found.mean:.1f}" if ends else "")
+    return f"**{text}**" if "zero" in claim.verdict else text
 
-    The page says once that boards are as trained.
-    """
+
+def claims_table(own: list[Claim]) -> str:
+    """A family's claims: interval by Student's t (not corrected), seeds on the mean's side, corrected p, verdict."""
     rows = [
         [
-            f"{claim.scale}/{claim.what}",
-            claim.sentence.removesuffix(f", {SCORED}") + (" (named beforehand)" if claim.named else ""),
-            f"{claim.found.mean:+.1f}",
-            _ends(claim.found.interval, 1),
-            claim.verdict,
-        ]
-        for claim in found
-        if claim.front
-    ]
-    return table(["scale/task", "claim", "points", "95 % interval", "verdict"], rows)
-
-
-def claims_table(found: list[Claim]) -> str:
-    """All claims with both intervals, number of seeds and p."""
-    rows = [
-        [
-            f"{claim.scale}, {claim.what}: {claim.sentence}" + (" (named beforehand)" if claim.named else ""),
+            f"{claim.scale}, {'shapes' if claim.what == BIAS else claim.what}",
+            " minus ".join(claim.pair),
+            claim.on,
             f"{claim.found.mean:+.2f} {claim.unit}",
-            _ends(claim.found.interval, 2),
-            _ends(claim.found.bootstrap, 2),
-            str(len(claim.found.by_seed)),
+            _ends(claim),
+            f"{sum(each * claim.found.mean > 0 for each in claim.found.by_seed)} of {len(claim.found.by_seed)}",
             "" if claim.p is None else f"{claim.p:.2g}",
             claim.verdict,
         ]
-        for claim in found
+        for claim in own
     ]
-    return table(["claim", "number", "Student's t", "bootstrap", "seeds", "p, corrected", "verdict"], rows)
+    titles = ["trained on", "difference", "on", "found", "95 %, not corrected", "seeds", "p, corrected", "verdict"]
+    return table(titles, rows)
 
 
-def _ends(interval, digits):
-    return "" if interval is None else f"[{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]"
+def _ends(claim):
+    ends = claim.found.interval
+    return "" if ends is None else f"[{ends[0]:+.2f}, {ends[1]:+.2f}]"

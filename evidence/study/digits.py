@@ -32,7 +32,6 @@ TESTS = {
     "larger": (Board(4, 4, 3, 4),),
     "much larger": (Board(6, 6, 3, 4),),
 }
-PICTURES = 1
 TOWER_BOARD = Board(3, 3, 6, 9)
 TOWER_STEPS = 3  # times the scale's: handwriting is harder to tell apart than shapes
 CONTENTS = list("0123456789")

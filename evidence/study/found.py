@@ -1,10 +1,8 @@
 """What the records say about an arm: its runs by seed, shares of right answers, and measures of position bias."""
 
-from statistics import median
-
 import numpy
 
-from .answers import IMPOSSIBLE, RIGHT
+from .answers import RIGHT
 from .arms import ARMS, Run
 from .experiments import best_rates, rate_runs
 from .statistics import Difference, difference
@@ -38,34 +36,22 @@ class Found:
         """How far an arm is ahead of another on the seeds that both have; None where there are none.
 
         Args:
-            measure: of a record, a number, or an array in which the values of both arms of a seed correspond.
+            measure: of a record, a number.
         """
         runs, others = self.runs(what, arm), self.runs(what, other)
         both = sorted(runs.keys() & others.keys())
-        pairs = [numpy.atleast_1d(measure(runs[seed]) - measure(others[seed])) for seed in both]
-        return difference(pairs) if both else None
+        return difference([measure(runs[seed]) - measure(others[seed]) for seed in both]) if both else None
 
 
-def outcomes(record: dict, tests=None, kinds=None) -> numpy.ndarray:
-    """For every question of some tests and kinds (all if not given) 100 where it was answered right, else 0."""
-    found = [
+def right(record: dict, tests=None, kinds=None) -> float:
+    """Percentage of right answers to the questions of some tests and kinds, all if not given."""
+    found = "".join(
         each
         for test, by_kind in record["tests"].items()
         for kind, each in by_kind.items()
         if (tests is None or test in tests) and (kinds is None or kind in kinds)
-    ]
-    return 100.0 * (numpy.array(list("".join(found))) == RIGHT)
-
-
-def impossible(record: dict, test: str) -> float:
-    """Percentage of "Where is" answers that name no place of the board."""
-    found = record["tests"][test]["Where is"]
-    return 100 * found.count(IMPOSSIBLE) / len(found)
-
-
-def steps_to(record: dict, right: float) -> int | None:
-    """The first step of the learning curve with that share of right answers; None if it is never reached."""
-    return next((step for step, _, share in record["curve"] if share >= right), None)
+    )
+    return 100 * found.count(RIGHT) / len(found)
 
 
 def by_cell(record: dict, board: str) -> numpy.ndarray:
@@ -92,19 +78,7 @@ def slope_over_cells(record: dict, board: str) -> float:
     return numpy.polyfit(numpy.linspace(0, 1, len(margin)), margin, 1)[0]
 
 
-def loss_by_distance(record: dict, axes: str) -> numpy.ndarray:
-    """Percentage points that are lost with the text moved away, for every distance of `bias.DISTANCES`."""
-    right = numpy.array([share for share, _, _ in record["distance"][axes]])
-    return 100 * (right[0] - right)
-
-
-def changed(record: dict, kinds=None) -> numpy.ndarray:
-    """For every question 100 where its answer changes with the order of the pictures, else 0."""
-    found = "".join(each for kind, each in record["changed"].items() if kinds is None or kind in kinds)
-    return 100.0 * (numpy.array(list(found)) == "1")
-
-
-def median_steps(records: list[dict], right: float) -> str:
-    """How many of the runs reach that share, and the median step at which these do."""
-    steps = [step for step in (steps_to(record, right) for record in records) if step is not None]
-    return f"{len(steps)} of {len(records)}" + (f", step {median(steps):g}" if steps else "")
+def loss_by_distance(record: dict) -> float:
+    """Percentage points that are lost with the text moved away as far as it goes, on all axes."""
+    near, *_, far = (share for share, _, _ in record["distance"]["all axes"])
+    return 100 * (near - far)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
-from evidence.geometry.layouts import FlattenedGeometry, SharedGeometry
+from evidence.geometry import FlattenedGeometry
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 from shapes.checkpoint import model_config, save_processor
 
@@ -19,7 +19,7 @@ from .sections import interleave, section_sizes
 class StudyConfig(Qwen2_5_VLConfig_CircleRoPE_V2):
     """A config whose ring may be a layout that is none of the block's options."""
 
-    layout: SharedGeometry | FlattenedGeometry | None = None
+    layout: FlattenedGeometry | None = None
 
     def make_geometry(self, name):
         return self.layout if name == "circle" and self.layout else super().make_geometry(name)
@@ -27,7 +27,7 @@ class StudyConfig(Qwen2_5_VLConfig_CircleRoPE_V2):
 
 def make_model(run: Run, scales: dict, work: Path):
     """The run's model with random weights by its seed and the tower of its task; and its processor."""
-    scale, arm, task = scales[run.scale], ARMS[run.arm], TASKS[run.trained.what]
+    scale, arm, task = scales[run.scale], ARMS[run.trained.arm], TASKS[run.trained.what]
     with tempfile.TemporaryDirectory() as folder:
         pixels = {"patch_size": scale.patch_size, "min_pixels": 1, "max_pixels": 10**6}
         processor = save_processor(Path(folder), list(task.sentences()), **pixels)

@@ -1,4 +1,4 @@
-"""The task of coloured shapes on two pictures, whose order no question depends on: what changes with it is bias."""
+"""The task of coloured shapes on two pictures, whose order no question depends on."""
 
 import random
 
@@ -10,7 +10,6 @@ from .shapes import Thing, make_scene
 
 TRAINED_ON = (Board(2, 2, 2, 3), Board(2, 3, 2, 3), Board(3, 2, 2, 3), Board(3, 3, 2, 3))
 TESTS = {"as trained": TRAINED_ON}
-PICTURES = 2
 TOWER_BOARD = Board(3, 3, 3, 3)
 TOWER_STEPS = 1
 CONTENTS, ask, draw, sentences = shapes.CONTENTS, shapes.ask, shapes.draw, shapes.sentences

@@ -1,13 +1,19 @@
-"""The study's results: a file of JSON lines, one for each finished run, which must all be of the study as it is."""
+"""The study's results: JSON lines, one for each finished run, which must all be of the study as it is.
+
+A file whose name ends in .xz is compressed: `lzma.open(path, "rt")`, `pandas.read_json(path, lines=True)` and `xzcat`
+read it, whatever was added to it.
+"""
 
 import json
+import lzma
 import os
 from pathlib import Path
 
-from .arms import ARMS, BIAS, TASKS, Run, recipe
+from .arms import ARMS, BIAS, CONVERSION, CONVERSIONS, TASKS, Run, recipe
 from .boards import METRIC
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "runs.jsonl"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "runs.jsonl.xz"
+INCOMPLETE = " is not the complete record of a run: delete this line, its run is made anew."
 
 
 class EvidenceError(ValueError):
@@ -24,15 +30,13 @@ def read_records(path: Path, scales: dict) -> dict[str, dict]:
     if not path.exists():
         return {}
     records = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_read(path).splitlines(), start=1):
         where = f"line {number} of {path}"
         try:
             record = json.loads(line)
             name, made_with, metric = record["run"], record["recipe"], record.get("metric")
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise EvidenceError(
-                f"{where} is not the complete record of a run: delete this line, its run is made anew."
-            ) from None
+            raise EvidenceError(where + INCOMPLETE) from None
         if metric != METRIC:
             raise EvidenceError(
                 f"{where} was made with another metric than {METRIC!r}, under which the same words mean other places "
@@ -50,8 +54,17 @@ def read_records(path: Path, scales: dict) -> dict[str, dict]:
                     f"{where} was made with {key} {made_with.get(key)}, but the study has {wanted.get(key)} now, and "
                     "results of different recipes are not mixed: use another file with --output."
                 )
+        if run.what != BIAS and record.get("tests", {}).keys() != wanted["tests"].keys():
+            raise EvidenceError(where + INCOMPLETE)
         records[name] = record
     return records
+
+
+def _read(path):
+    try:
+        return (lzma.open if path.suffix == ".xz" else open)(path, "rb").read().decode()
+    except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
+        raise EvidenceError(f"{path} is broken or cut off ({error}): take an earlier copy, or another file.") from None
 
 
 def parse_name(name: str) -> Run | None:
@@ -61,15 +74,17 @@ def parse_name(name: str) -> Run | None:
         run = Run(what, scale, arm, int(seed), float(rate.removeprefix("x")))
     except (ValueError, AttributeError):
         return None
-    return run if run.name == name and arm in ARMS and what in (*TASKS, BIAS) else None
+    arms = CONVERSIONS if what == CONVERSION else ARMS
+    return run if run.name == name and arm in arms and what in (*TASKS, BIAS, CONVERSION) else None
 
 
 def append(path: Path, line: str) -> None:
     """Add a record in one piece, so that whoever stops the study leaves no half of one."""
+    data = lzma.compress(line.encode()) if path.suffix == ".xz" else line.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(file, line.encode())
+        os.write(file, data)
         os.fsync(file)
     finally:
         os.close(file)

@@ -32,7 +32,6 @@ TESTS = {
     "larger": (Board(4, 4, 2, 4),),
     "much larger": (Board(6, 6, 2, 4),),
 }
-PICTURES = 1
 TOWER_BOARD = Board(3, 3, 4, 6)
 TOWER_STEPS = 1  # times the scale's
 CONTENTS = [f"{colour} {shape}" for shape in SHAPES for colour in COLOURS]

@@ -9,10 +9,11 @@ import math
 import os
 import platform
 import random
+import re
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs side by side; and one thread adds in one order
@@ -23,7 +24,7 @@ from safetensors.torch import load_model, save_model
 
 from . import bias
 from .answers import evaluate, held_out_examples, make_test, share
-from .arms import BIAS, QUICK, SCALES, TASKS, Run, recipe, weights_path
+from .arms import BIAS, CONVERSION, CONVERSIONS, PLAN, QUICK, SCALES, TASKS, Run, recipe, weights_path
 from .batches import make_batch
 from .boards import METRIC, make_example
 from .model import make_model, make_optimizers
@@ -33,7 +34,7 @@ def make_record(run: Run, work: Path, scales=SCALES) -> dict:
     """Make a run; weights of what is trained stay in `work`. Returns its record, which the study writes down."""
     began = time.monotonic()
     work.mkdir(parents=True, exist_ok=True)
-    found = look_for_bias(run, work, scales) if run.what == BIAS else train(run, work, scales)
+    found = {BIAS: look_for_bias, CONVERSION: convert}.get(run.what, train)(run, work, scales)
     return {
         "metric": METRIC,
         "run": run.name,
@@ -41,9 +42,23 @@ def make_record(run: Run, work: Path, scales=SCALES) -> dict:
         "recipe": recipe(run, scales),
         **found,
         "seconds": round(time.monotonic() - began),
+        **made_on(),
+    }
+
+
+def made_on() -> dict[str, str]:
+    """What a result may change with beside its recipe: versions, and which kernels torch takes on which processor."""
+    try:
+        processor = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())[1]
+    except (OSError, TypeError):
+        processor = platform.processor()
+    return {
+        "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "machine": platform.machine(),
+        "processor": processor,
+        "kernels": torch.backends.cpu.get_cpu_capability(),
     }
 
 
@@ -59,19 +74,59 @@ def look_for_bias(run: Run, work: Path, scales: dict) -> dict:
 
 
 def train(run: Run, work: Path, scales: dict) -> dict:
-    """Train and test: the learning curve as [step, loss, share of right answers], and every outcome of the tests."""
+    """Train and test: the learning curve, and every outcome of the tests."""
     scale, task = scales[run.scale], TASKS[run.what]
     model, processor = make_model(run, scales, work)
-    optimizers = make_optimizers(model, run.rate * scale.learning_rate)
-    steps, warmup = scale.steps, max(1, scale.steps // 10)
+    curve = fit(model, processor, run, scale, scale.steps, run.rate)
+    unfinished = weights_path(run, scales, work).with_suffix(f".{os.getpid()}")
+    save_model(model, str(unfinished))
+    unfinished.replace(weights_path(run, scales, work))
+    parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return {"curve": curve, "tests": test(model, processor, task, run, scale), "parameters": parameters}
+
+
+def convert(run: Run, work: Path, scales: dict) -> dict:
+    """Go on from weights that were trained under M-RoPE: `converted` are the tests before any further step."""
+    scale, task = replace(scales[run.scale], until=None), TASKS[run.trained.what]
+    path = weights_path(run, scales, work)
+    if not path.exists():
+        train(run.trained, work, scales)
+    model, processor = make_model(run, scales, work)
+    load_model(model, path)
+    blocks, steps = CONVERSIONS[run.arm], min(PLAN["steps"], scale.steps)
+    model.set_circle_rope(blocks[max(blocks)])
+    converted = test(model, processor, task, run, scale)
+    at = {1 + round(share * steps): block for share, block in blocks.items()}
+    curve = fit(model, processor, run, scale, steps, PLAN["rate"] * run.rate, at)
+    return {"converted": converted, "curve": curve, "tests": test(model, processor, task, run, scale)}
+
+
+def test(model, processor, task, run: Run, scale) -> dict[str, dict[str, str]]:
+    """Every outcome of the task's tests."""
+    return {name: evaluate(model, processor, task, make_test(task, name, run.seed, scale)) for name in task.TESTS}
+
+
+def fit(model, processor, run: Run, scale, steps: int, rate: float, blocks: dict[int, dict] | None = None) -> list:
+    """Train for some steps, or until the scale's share of place questions is right.
+
+    Args:
+        blocks: under which block the model is from which step on.
+
+    Returns:
+        the learning curve, as [step, loss, share of right answers], of place questions where the task names them.
+    """
+    task = TASKS[run.trained.what]
+    optimizers = make_optimizers(model, rate * scale.learning_rate)
+    warmup = max(1, min(steps, 1000) // 10)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)))
+            optimizer,
+            lambda step: min((step + 1) / warmup, 1 if scale.until else 0.5 * (1 + math.cos(math.pi * step / steps))),
         )
         for optimizer in optimizers
     ]
     # The same pictures and questions in the same order for every arm.
-    rng = random.Random(f"train {run.seed}")
+    rng = random.Random(f"{'train' if run.what in TASKS else run.what} {run.seed}")
     watched = list(
         held_out_examples(task, task.TRAINED_ON, f"watch {run.seed}", scale.curve_pictures, scale.questions)
     )
@@ -79,6 +134,8 @@ def train(run: Run, work: Path, scales: dict) -> dict:
     curve, losses = [], []
     model.train()
     for step in range(1, steps + 1):
+        if blocks and step in blocks:
+            model.set_circle_rope(blocks[step])
         board = rng.choice(task.TRAINED_ON)
         examples = [make_example(task, rng, board, held_out=False) for _ in range(scale.batch)]
         asked = [[(each.text, each.answer) for each in task.ask(some, rng, scale.questions)] for some in examples]
@@ -90,22 +147,15 @@ def train(run: Run, work: Path, scales: dict) -> dict:
         for part in (*optimizers, *schedules):
             part.step()
         if step % every == 0 or step == steps:
-            right = share(evaluate(model, processor, task, watched))
+            outcomes = evaluate(model, processor, task, watched)
+            asked_for = getattr(task, "PLACE_KINDS", outcomes)
+            right = share({kind: outcomes[kind] for kind in asked_for})
             curve.append([step, round(sum(losses) / len(losses), 4), round(right, 4)])
             losses.clear()
             print(f"{run.name}: step {step}/{steps}  loss {curve[-1][1]}  right {right:.1%}", flush=True)
-
-    tests = {test: make_test(task, test, run.seed, scale) for test in task.TESTS}
-    found: dict[str, dict] = {
-        "tests": {test: evaluate(model, processor, task, examples) for test, examples in tests.items()}
-    }
-    if task.PICTURES > 1:
-        found["changed"] = bias.order(model, processor, task, tests["as trained"])
-    unfinished = weights_path(run, scales, work).with_suffix(f".{os.getpid()}")
-    save_model(model, str(unfinished))
-    unfinished.replace(weights_path(run, scales, work))
-    parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return {"curve": curve, **found, "parameters": parameters}
+            if scale.until and right >= scale.until:
+                break
+    return curve
 
 
 def end_with_parent() -> None:

@@ -1,6 +1,0 @@
-"""The command is `python -m evidence.study`; this says so to whoever types the path."""
-
-import sys
-
-print("error: from the repo's root, this is python -m evidence.study", file=sys.stderr)
-sys.exit(2)

@@ -1,0 +1,78 @@
+"""What converting trained M-RoPE weights costs and brings, as `conversion.json` planned it before its runs."""
+
+from statistics import median
+
+from evidence.markdown import table
+
+from .arms import CONVERSION, CONVERSIONS, PLAN, Run
+from .found import right
+from .relations import PLACE_KINDS
+from .statistics import difference, holm, shown
+
+SCALE = "converted"
+
+
+def conversion_table(records: dict) -> str:
+    """One line for each arm, of the seeds that have it; nothing where there are none."""
+    rows = []
+    for arm in CONVERSIONS:
+        runs = _runs(records, arm)
+        if not runs:
+            continue
+        rows.append([arm, len(runs), *(shown([get(run) for run in runs.values()]) for get in COLUMNS.values())])
+        again = [_steps_again(run, records) for run in runs.values()]
+        reached = [steps for steps in again if steps is not None]
+        rows[-1].append(f"{len(reached)} of {len(again)}" + (f", step {median(reached):g}" if reached else ""))
+    return table(["converted to", "seeds", *COLUMNS, "as before again"], rows)
+
+
+def conversion_claims(records: dict) -> str:
+    """The contrast, and beside it the family that it was named with."""
+    named, family = _difference(records, *PLAN["contrast"][:2]), []
+    found = [(pair, _difference(records, *pair)) for *pair, _ in PLAN["family"]]
+    family = [(pair, each) for pair, each in found if each]
+    corrected = holm([each.p for _, each in family])
+    lines = [(PLAN["contrast"][:2], named, named.p, "named")] if named else []
+    lines += [(pair, each, p, "family") for (pair, each), p in zip(family, corrected)]
+    rows = [
+        [
+            " minus ".join(pair),
+            role,
+            f"{each.mean:+.2f}",
+            "" if each.interval is None else "[{:+.2f}, {:+.2f}]".format(*each.interval),
+            "" if p is None else f"{p:.2g}",
+        ]
+        for pair, each, p, role in lines
+    ]
+    return table(["place questions at the end", "", "points", "95 %, not corrected", "p, Holm in the family"], rows)
+
+
+def _runs(records, arm):
+    names = {seed: Run(CONVERSION, SCALE, arm, seed).name for seed in PLAN["seeds"]}
+    return {seed: records[name] for seed, name in names.items() if name in records}
+
+
+def _difference(records, arm, other):
+    runs, others = _runs(records, arm), _runs(records, other)
+    both = sorted(runs.keys() & others.keys())
+    return difference([_place(runs[seed]) - _place(others[seed]) for seed in both]) if both else None
+
+
+def _place(run, when="tests", test="as trained"):
+    return right({"tests": run[when]}, (test,), PLACE_KINDS)
+
+
+def _steps_again(run, records):
+    """The first step at which as many watched place questions are right as before the conversion."""
+    base = records.get(Run(PLAN["task"], SCALE, "grid-contiguous", run["seed"]).name)
+    before = base["curve"][-1][2] if base else 1
+    return next((step for step, _, found in run["curve"] if found >= before), None)
+
+
+COLUMNS = {
+    "places at conversion, %": lambda run: _place(run, "converted"),
+    "places at the end, %": _place,
+    "places at the end, larger boards, %": lambda run: _place(run, test="larger"),
+    "content at conversion, %": lambda run: right({"tests": run["converted"]}, kinds=("What shape",)),
+    "content at the end, %": lambda run: right(run, kinds=("What shape",)),
+}
