@@ -411,8 +411,8 @@ def continue_sequences(
     rows = position_ids.numpy().reshape(len(geometries), 3, batch, length)
     ramp, indices, ends = _ramp(length), {}, []
     for sample, pieces in enumerate(_pieces(blocks, real, shape)):
-        text, free, pictures = before[sample] if before is not None else End.of_text(0, len(geometries))
-        text, free = list(text), list(free)
+        start = before[sample] if before is not None else End.of_text(0, len(geometries))
+        text, free, pictures = list(start.text), list(start.free), start.pictures
         for slot, count, block in pieces:
             if block is None:
                 for row, index in enumerate(text):
@@ -424,9 +424,9 @@ def continue_sequences(
                 indices[size] = block.indices(geometries)
             for row, (geometry, points, largest) in enumerate(zip(geometries, *indices[size])):
                 above = max(text[row], free[row])
-                start = above + geometry.image_stride * pictures
-                rows[row, :, sample, slot : slot + count] = points + start  # (3, count)
-                text[row] = start + largest + 1
+                first = above + geometry.image_stride * pictures
+                rows[row, :, sample, slot : slot + count] = points + first  # (3, count)
+                text[row] = first + largest + 1
                 free[row] = max(above, text[row])
             pictures += 1
         ends.append(End(tuple(text), tuple(free), pictures))

@@ -807,7 +807,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         """Let a cache know the positions of tokens that it holds now: the arguments of `Record.add`."""
         if not isinstance(cache, RecordedCache):
             # The caller holds this very object and hands it in again, and `reorder_cache` and `crop` are called on it.
-            cache.__class__ = _recorded_class(type(cache))
+            cache.__class__ = _recorded_class(type(cache))  # type: ignore[arg-type]
             cache.record = Record(self.made_for)
         if not cache.record.log:
             cache.record = Record(self.made_for)
