@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = (
     "circle_rope_imp.py",
     "configuration_qwen2_5_vl_circle_rope.py",
+    "modelcard_qwen2_5_vl_circle_rope.py",
     "modeling_qwen2_5_vl_circle_rope.py",
 )
 FACTORS = (5, 1)  # of the learning rate: Muon's and AdamW's
@@ -184,7 +185,7 @@ def main():
 
 
 def save(model, directory: Path):
-    """Save the checkpoint; the three modules stay at the repo's root, and the checkpoint links to them."""
+    """Save the checkpoint; the modules stay at the repo's root, and the checkpoint links to them."""
     model.generation_config.do_sample = False
     for module in MODULES:
         # save_pretrained copies the modules, which must not go through a link to their own source.

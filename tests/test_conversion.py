@@ -18,6 +18,7 @@ from tests.models import ROOT, AutoModelForVision, make_stock
 MODULES = [
     "circle_rope_imp.py",
     "configuration_qwen2_5_vl_circle_rope.py",
+    "modelcard_qwen2_5_vl_circle_rope.py",
     "modeling_qwen2_5_vl_circle_rope.py",
 ]
 

@@ -67,6 +67,7 @@ def test_its_code_is_the_roots():
     for name in (
         "circle_rope_imp.py",
         "configuration_qwen2_5_vl_circle_rope.py",
+        "modelcard_qwen2_5_vl_circle_rope.py",
         "modeling_qwen2_5_vl_circle_rope.py",
     ):
         assert (TINY / name).resolve() == ROOT / name
