@@ -1,6 +1,6 @@
 """Evaluate a checkpoint with lmms-eval, with the geometry that it was made with.
 
-python -m evaluation.lmms tiny --tasks held_out_shapes --min-pixels 12544 --max-pixels 12544 --output-dir out
+python -m evaluation.lmms . --tasks held_out_shapes --min-pixels 12544 --max-pixels 12544 --output-dir out
 """
 
 import sys

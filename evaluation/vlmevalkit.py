@@ -1,6 +1,6 @@
 """Evaluate a checkpoint with VLMEvalKit, the paper's harness, with the geometry that it was made with.
 
-python -m evaluation.vlmevalkit tiny --tasks held_out_shapes --min-pixels 12544 --max-pixels 12544 --output-dir out
+python -m evaluation.vlmevalkit . --tasks held_out_shapes --min-pixels 12544 --max-pixels 12544 --output-dir out
 """
 
 import sys

@@ -26,7 +26,6 @@ with contextlib.suppress(ImportError):
     import readline  # noqa: F401  # gives the prompt its arrow keys and its history
 
 from circle_rope_imp import MRopeGeometry, per_token_distance, sequence_index
-from conversion.links import refuse_texts_of_links
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", type=Path, default=ROOT / "examples" / "shapes.png", help="picture file")
     parser.add_argument("--question", "--text", help="one question; without it, a conversation")
-    parser.add_argument("--model", default=str(ROOT / "tiny"), help="checkpoint directory or hub id")
+    parser.add_argument("--model", default=str(ROOT), help="checkpoint directory or hub id")
     parser.add_argument("--max-new-tokens", type=int, default=128)
     return parser.parse_args()
 
@@ -53,7 +52,6 @@ def open_image(path: Path) -> Image.Image:
 
 def load(name: str):
     """Model and processor through the Auto classes, on transformers 4.57 or 5."""
-    refuse_texts_of_links(name)
     print(f"loading {name}", file=sys.stderr)
     auto_class = getattr(transformers, "AutoModelForImageTextToText", None) or transformers.AutoModelForVision2Seq
     try:

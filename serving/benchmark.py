@@ -36,8 +36,9 @@ def make_checkpoints(directory, layers):
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+    from conversion.base import COMPANIONS
 
-    tiny = json.loads((ROOT / "tiny" / "config.json").read_text())
+    own = json.loads((ROOT / "config.json").read_text())
     text = {
         "hidden_size": 2048,
         "intermediate_size": 11008,
@@ -48,17 +49,16 @@ def make_checkpoints(directory, layers):
         "max_position_embeddings": 32768,
         "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
     }
-    ids = {key: value for key, value in tiny.items() if key.endswith("_token_id")}
-    vision = {**tiny["vision_config"], "out_hidden_size": 2048}
+    ids = {key: value for key, value in own.items() if key.endswith("_token_id")}
+    vision = {**own["vision_config"], "out_hidden_size": 2048}
     arguments = {"text_config": text, "vision_config": vision, "tie_word_embeddings": True, **ids}
     model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**arguments)).to(torch.bfloat16)
     made = {}
     for block in dict.fromkeys(ARMS.values()):
         made[block] = directory / str(block)
         model.save_pretrained(made[block])
-        for file in (ROOT / "tiny").iterdir():
-            if file.suffix in (".json", ".txt", ".jinja") and file.name != "config.json":
-                shutil.copy(file, made[block])
+        for file in filter(Path.is_file, (ROOT / name for name in COMPANIONS)):
+            shutil.copy(file, made[block])
         if block != "stock":
             config = Qwen2_5_VLConfig_CircleRoPE_V2.from_pretrained(made[block])
             config.circle_rope = {"AGE_mode": block}

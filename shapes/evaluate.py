@@ -1,7 +1,7 @@
 """Share of exact answers on held-out pictures and videos, through the Auto classes as any user loads the checkpoint.
 
-python -m shapes.evaluate --model tiny
-python -m shapes.evaluate --model tiny --geometry mrope strategy_4
+python -m shapes.evaluate --model .
+python -m shapes.evaluate --model . --geometry mrope strategy_4
 
 Every sample is a conversation of four turns, in which the model's own answers are the history; "plain" are single
 questions about boards of 2 x 2 places, in one way of writing, as the first tiny checkpoint was taught.
@@ -23,8 +23,6 @@ import torch
 import transformers
 from transformers import AutoProcessor
 
-from conversion.links import refuse_texts_of_links
-
 from .branches import process
 from .conversations import LAYOUTS, Question, Sample, make_sample, to_messages
 from .pictures import draw, make_questions, make_scene
@@ -36,7 +34,6 @@ GEOMETRIES = {"mrope": "mrope", "circle": None} | {name: name for name in ("stra
 def load(model: str):
     """Model and processor of a Circle-RoPE checkpoint, on transformers 4.57 or 5."""
     auto_class = getattr(transformers, "AutoModelForImageTextToText", None) or transformers.AutoModelForVision2Seq
-    refuse_texts_of_links(model)
     processor = AutoProcessor.from_pretrained(model, trust_remote_code=True)
     return auto_class.from_pretrained(model, trust_remote_code=True).eval(), processor
 
@@ -113,7 +110,7 @@ def measure(model, processor, layout: str, scenes: int, batch_size: int, seed: i
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(ROOT / "tiny"), help="checkpoint directory or hub id")
+    parser.add_argument("--model", default=str(ROOT), help="checkpoint directory or hub id")
     parser.add_argument("--scenes", type=int, default=1000, help="held-out scenes of every layout, four turns each")
     parser.add_argument("--layout", nargs="+", choices=["plain", *LAYOUTS], default=["plain", *LAYOUTS])
     parser.add_argument(

@@ -1,6 +1,6 @@
 """Train the tiny checkpoint on generated conversations about pictures and videos, on the CPU or a GPU.
 
-python -m shapes.train --output-dir tiny
+python -m shapes.train --output-dir runs/shapes
 
 The output directory holds the checkpoint, and `training/` in it what a further run goes on from: the same command
 with more steps continues where the last one ended or was stopped.
@@ -32,14 +32,6 @@ from .checkpoint import model_config, save_processor
 from .conversations import LAYOUTS, make_sample, to_messages
 from .muon import Muon
 
-ROOT = Path(__file__).resolve().parent.parent
-
-MODULES = (
-    "circle_rope_imp.py",
-    "configuration_qwen2_5_vl_circle_rope.py",
-    "modelcard_qwen2_5_vl_circle_rope.py",
-    "modeling_qwen2_5_vl_circle_rope.py",
-)
 FACTORS = (5, 1)  # of the learning rate: Muon's and AdamW's
 # Conversations of a sample and turns of each: eight questions however they are divided.
 DIVISIONS = ((8, 1), (4, 2), (2, 4), (2, 4))
@@ -185,16 +177,9 @@ def main():
 
 
 def save(model, directory: Path):
-    """Save the checkpoint; the modules stay at the repo's root, and the checkpoint links to them."""
+    """Save the checkpoint, with its code."""
     model.generation_config.do_sample = False
-    for module in MODULES:
-        # save_pretrained copies the modules, which must not go through a link to their own source.
-        (directory / module).unlink(missing_ok=True)
     model.save_pretrained(directory)
-    if directory.resolve().parent == ROOT:
-        for module in MODULES:
-            (directory / module).unlink(missing_ok=True)
-            (directory / module).symlink_to(Path("..") / module)
 
 
 if __name__ == "__main__":

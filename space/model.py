@@ -35,11 +35,11 @@ from limits import MAX_PROMPT_TOKENS, BadInput, Media
 
 HERE = Path(__file__).resolve().parent
 MODEL_ID = os.environ.get("MODEL_ID") or str(
-    next(folder for folder in (HERE / "tiny", HERE.parent / "tiny") if folder.is_dir())
+    HERE / "tiny" if (HERE / "tiny").is_dir() else HERE.parent  # a Space has it in a folder, the repo is it
 )
 IS_TINY = "MODEL_ID" not in os.environ
 # A directory is shown by its name alone: visitors need not know the machine.
-NAME = Path(MODEL_ID).name if Path(MODEL_ID).is_dir() else MODEL_ID
+NAME = "tiny" if IS_TINY else Path(MODEL_ID).name if Path(MODEL_ID).is_dir() else MODEL_ID
 
 
 def _load():

@@ -14,7 +14,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalToken
 from huggingface_hub.utils import validate_repo_id
 
 HERE = Path(__file__).resolve().parent
-TINY = HERE.parent / "tiny"
+ROOT = HERE.parent
+# Of the root, the files that are its checkpoint.
+CHECKPOINT = ("*.json", "*.jinja", "merges.txt", "*.safetensors", "*circle_rope*.py")
 LEFT_OUT = shutil.ignore_patterns(
     "tests", "push.py", "browser.py", "screenshots.py", "screenshots", "make_examples.py", "__pycache__", ".*", "tiny"
 )
@@ -41,11 +43,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def lay_out(directory: Path, repo_id: str, model: str | None) -> None:
-    """Write the Space's files to `directory`: real files only, with the tiny checkpoint unless there is a `model`."""
+    """Write the Space's files to `directory`, with the tiny checkpoint unless there is a `model`."""
     shutil.copytree(HERE, directory, ignore=LEFT_OUT, dirs_exist_ok=True)
     if model is None:
-        # The checkpoint links to the modules at the root of the repo; copies take their place.
-        shutil.copytree(TINY, directory / "tiny", ignore=shutil.ignore_patterns("__pycache__"))
+        (directory / "tiny").mkdir()
+        for path in (path for pattern in CHECKPOINT for path in ROOT.glob(pattern)):
+            shutil.copyfile(path, directory / "tiny" / path.name)
     card = RepoCard.load(directory / "README.md", ignore_metadata_errors=False)
     card.data.thumbnail = f"https://huggingface.co/spaces/{repo_id}/resolve/main/thumbnail.png"
     if model is not None:

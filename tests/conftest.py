@@ -20,6 +20,15 @@ def seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def hub():
+    """A small Hub on this computer, with nothing on it."""
+    from tests.hub_server import Hub
+
+    with Hub() as hub:
+        yield hub
+
+
 @pytest.fixture(scope="session")
 def stock():
     """A small stock Qwen2.5-VL with random weights, in float32."""

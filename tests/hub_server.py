@@ -8,10 +8,13 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote
 
 from tests.hub_http import Handler, Refusal
@@ -137,13 +140,16 @@ class Hub(ThreadingHTTPServer):
     def preupload(self, request, repo, revision):
         found = self.repo(request, repo, writes="create_pr" not in request.query)
         files = found.commits[self._oid(found, revision)]
-        answers = []
-        for file in json.loads(request.body)["files"]:
+        given, answers = json.loads(request.body), []
+        ignored = _ignored(given.get("gitIgnore"), [file["path"] for file in given["files"]])
+        for file in given["files"]:
             is_large = file["size"] > LFS_FROM or file["path"].endswith(".safetensors")
             old = files.get(file["path"])
             oid = None if old is None else _oid(old, is_large)
             mode = "lfs" if is_large else "regular"
-            answers.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+            answers.append(
+                {"path": file["path"], "uploadMode": mode, "shouldIgnore": file["path"] in ignored, "oid": oid}
+            )
         return {"files": answers}
 
     def batch(self, request, repo):
@@ -244,6 +250,17 @@ class Hub(ThreadingHTTPServer):
 
 def _oid(data, is_large):
     return hashlib.sha256(data).hexdigest() if is_large else hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _ignored(patterns, paths):
+    """Which of the paths a .gitignore of these patterns leaves out: git itself says."""
+    if not patterns:
+        return set()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, ".gitignore").write_text(patterns)
+        subprocess.run(["git", "init", "--quiet", folder], check=True)
+        command = ["git", "-C", folder, "check-ignore", "--stdin", "-z"]
+        return set(subprocess.run(command, input="\0".join(paths), capture_output=True, text=True).stdout.split("\0"))
 
 
 def _entry(name, data):

@@ -11,9 +11,13 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
+from conversion.base import CARD, COMPANIONS, SINGLE
+from conversion.core import MODULES
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, new_name
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of the root, the files that are its checkpoint, among them its code and its card.
+CHECKPOINT = {name for name in ("config.json", SINGLE, CARD, *COMPANIONS, *MODULES) if (ROOT / name).is_file()}
 AutoModelForVision = getattr(transformers, "AutoModelForVision2Seq", None) or transformers.AutoModelForImageTextToText
 
 IMAGE, VIDEO, VISION_START, VISION_END = 190, 191, 192, 193
@@ -104,17 +108,25 @@ def save_base(directory):
     return directory
 
 
-def save_tiny_as_stock(directory):
-    """`tiny`'s weights as an official checkpoint: stock classes, no block."""
-    tiny = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(ROOT / "tiny")
-    with plain_rope(tiny.config.text_config):
-        kept = {key: value for key, value in tiny.config.to_dict().items() if key not in ("circle_rope", "auto_map")}
+def copy_checkpoint(directory, without=()):
+    """The root's checkpoint alone, in a directory that is made."""
+    Path(directory).mkdir(parents=True)
+    for name in CHECKPOINT - set(without):
+        shutil.copyfile(ROOT / name, Path(directory) / name)
+    return Path(directory)
+
+
+def save_as_stock(directory):
+    """The root's weights as an official checkpoint: stock classes, no block."""
+    own = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(ROOT)
+    with plain_rope(own.config.text_config):
+        kept = {key: value for key, value in own.config.to_dict().items() if key not in ("circle_rope", "auto_map")}
     model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig.from_dict({**kept, "model_type": "qwen2_5_vl"}))
-    model.load_state_dict(tiny.state_dict())
+    model.load_state_dict(own.state_dict())
     model.save_pretrained(directory)
-    for file in (ROOT / "tiny").glob("*"):
-        if file.suffix in (".json", ".txt", ".jinja") and file.name != "config.json":
-            shutil.copy(file, directory / file.name)
+    for name in COMPANIONS:
+        if (ROOT / name).is_file():
+            shutil.copy(ROOT / name, directory / name)
     return directory
 
 

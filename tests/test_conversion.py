@@ -12,15 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoProcessor, GenerationConfig
 
+from conversion.core import MODULES
 from tests import warm_python
 from tests.models import ROOT, AutoModelForVision, make_stock
-
-MODULES = [
-    "circle_rope_imp.py",
-    "configuration_qwen2_5_vl_circle_rope.py",
-    "modelcard_qwen2_5_vl_circle_rope.py",
-    "modeling_qwen2_5_vl_circle_rope.py",
-]
 
 
 def run(*arguments):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
+from conversion.core import MODULES
 from tests import warm_python
-from tests.models import ROOT
+from tests.models import CHECKPOINT, ROOT, copy_checkpoint
 
-TINY = ROOT / "tiny"
 SECRET = "hf_" + "a" * 34
 
 
@@ -39,12 +38,8 @@ def assert_refused(result, words):
 
 @pytest.fixture
 def trained(tmp_path):
-    """The tiny checkpoint as a training run leaves it: state and logs beside it, no code, no auto_map."""
-    folder = tmp_path / "trained"
-    folder.mkdir()
-    for path in TINY.iterdir():
-        if not path.is_symlink():
-            shutil.copyfile(path, folder / path.name)
+    """The root's checkpoint as a training run leaves it: state and logs beside it, no code, no auto_map."""
+    folder = copy_checkpoint(tmp_path / "trained", without=MODULES)
     config = json.loads((folder / "config.json").read_text())
     del config["auto_map"]
     (folder / "config.json").write_text(json.dumps(config))
@@ -52,22 +47,22 @@ def trained(tmp_path):
 
 
 def test_a_dry_run_lists_everything_and_leaves_nothing(tmp_path):
-    before = {path: path.stat().st_mtime_ns for path in TINY.iterdir()}
-    result = push(TINY, "--repo-id", "user/name", "--branch", "next", "--dry-run", HF_HOME=str(tmp_path / "home"))
+    before = {name: (ROOT / name).stat().st_mtime_ns for name in CHECKPOINT}
+    result = push(ROOT, "--repo-id", "user/name", "--branch", "next", "--dry-run", HF_HOME=str(tmp_path / "home"))
     assert result.returncode == 0, result.stderr
     lines = {parts[-1]: parts[0] for parts in map(str.split, result.stdout.splitlines()) if len(parts) == 2}
-    assert lines["model.safetensors"] == f"{(TINY / 'model.safetensors').stat().st_size:,}"
+    assert lines["model.safetensors"] == f"{(ROOT / 'model.safetensors').stat().st_size:,}"
     assert {"config.json", "README.md", "modeling_qwen2_5_vl_circle_rope.py", "tokenizer.json"} <= set(lines)
     total = sum(int(size.replace(",", "")) for size in lines.values() if size.replace(",", "").isdigit())
     assert f"{total:,}  bytes in" in result.stdout
     assert "private repository user/name" in result.stdout and "branch next" in result.stdout
     assert not (tmp_path / "home").exists()
-    assert before == {path: path.stat().st_mtime_ns for path in TINY.iterdir()}
+    assert before == {name: (ROOT / name).stat().st_mtime_ns for name in CHECKPOINT}
 
 
 def test_a_dry_run_says_exactly_what_is_written(tmp_path):
-    listed = push(TINY, "--output-dir", tmp_path / "out", "--no-upload", "--dry-run").stdout
-    publish(TINY, tmp_path / "out")
+    listed = push(ROOT, "--output-dir", tmp_path / "out", "--no-upload", "--dry-run").stdout
+    publish(ROOT, tmp_path / "out")
     for path in (tmp_path / "out").iterdir():
         assert f"{path.stat().st_size:,}  {path.name}\n" in listed
     assert f"in {len(list((tmp_path / 'out').iterdir()))} files" in listed
@@ -101,7 +96,7 @@ def test_what_a_training_run_leaves_is_put_right_and_the_rest_stays_at_home(trai
     ):
         assert f"  {line}\n" in said
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {path.name for path in TINY.iterdir()}
+    assert written == CHECKPOINT
     assert "AutoConfig" in json.loads((tmp_path / "out" / "config.json").read_text())["auto_map"]
     assert {path.name for path in trained.iterdir()} == before
     assert "auto_map" not in json.loads((trained / "config.json").read_text())
@@ -120,7 +115,7 @@ def test_the_links_of_the_hubs_cache_are_files_of_the_base(trained, tmp_path):
     said = publish(snapshot, tmp_path / "out")
     assert "left out" not in said
     written = list((tmp_path / "out").iterdir())
-    assert {path.name for path in written} == {path.name for path in TINY.iterdir()}
+    assert {path.name for path in written} == CHECKPOINT
     assert not any(path.is_symlink() for path in written)
     assert ModelCard((tmp_path / "out" / "README.md").read_text()).data.base_model == "user/base"
 
@@ -169,7 +164,7 @@ def test_a_result_that_was_edited_is_not_overwritten(trained, tmp_path):
 def test_a_base_in_the_place_of_the_result_is_never_deleted(tmp_path):
     place = tmp_path / "home" / "circle_rope" / "user--name"
     arguments = ("--repo-id", "user/name", "--no-upload")
-    assert push(TINY, *arguments, HF_HOME=str(tmp_path / "home")).returncode == 0
+    assert push(ROOT, *arguments, HF_HOME=str(tmp_path / "home")).returncode == 0
     before = {path.name: path.read_bytes() for path in place.iterdir()}
     result = push(place, *arguments, "--alpha", "1", HF_HOME=str(tmp_path / "home"))
     assert_refused(result, "is where the result would go")
@@ -249,7 +244,7 @@ def test_a_damaged_checkpoint_is_refused_before_any_upload(trained, tmp_path, da
     ],
 )
 def test_bad_options_are_one_sentence(arguments, words, tmp_path):
-    result = push(TINY, *arguments)
+    result = push(ROOT, *arguments)
     assert_refused(result, words)
     assert not result.stdout and not Path("out").exists()
 
@@ -258,7 +253,7 @@ def test_an_adapter_goes_up_with_the_reference_of_its_base(tmp_path):
     peft = pytest.importorskip("peft")
     from transformers import AutoModelForImageTextToText
 
-    model = AutoModelForImageTextToText.from_pretrained(TINY, trust_remote_code=True)
+    model = AutoModelForImageTextToText.from_pretrained(ROOT, trust_remote_code=True)
     config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     peft.get_peft_model(model, config).save_pretrained(tmp_path / "lora")
     (tmp_path / "lora" / "training_args.bin").write_bytes(b"pickle")
@@ -276,7 +271,7 @@ def test_an_adapter_goes_up_with_the_reference_of_its_base(tmp_path):
     assert card.data.library_name == "peft" and card.data.license == "mit"
     written = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert written["base_model_name_or_path"] == "user/tiny"
-    assert str(TINY) not in (tmp_path / "out" / "README.md").read_text()
+    assert str(ROOT) not in (tmp_path / "out" / "README.md").read_text()
 
     state = load_file(tmp_path / "lora" / "adapter_model.safetensors")
     state[min(state)] = torch.zeros(3, 3)
@@ -289,9 +284,9 @@ def test_a_merged_adapter_is_a_model(tmp_path):
     peft = pytest.importorskip("peft")
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    model = AutoModelForImageTextToText.from_pretrained(TINY, trust_remote_code=True)
+    model = AutoModelForImageTextToText.from_pretrained(ROOT, trust_remote_code=True)
     config = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
     peft.get_peft_model(model, config).merge_and_unload().save_pretrained(tmp_path / "merged")
-    AutoProcessor.from_pretrained(TINY, trust_remote_code=True).save_pretrained(tmp_path / "merged")
+    AutoProcessor.from_pretrained(ROOT, trust_remote_code=True).save_pretrained(tmp_path / "merged")
     publish(tmp_path / "merged", tmp_path / "out")
     assert (tmp_path / "out" / "modeling_qwen2_5_vl_circle_rope.py").is_file()

@@ -12,45 +12,15 @@ import pytest
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
+from conversion.core import MODULES
 from conversion.hub import SPLITS_COMMITS
 from tests import warm_python
+from tests.hub_client import NAME, ask, environment
 from tests.hub_http import Refusal
-from tests.hub_server import Hub, Repo
-from tests.models import ROOT
-from tests.test_conversion import MODULES
+from tests.hub_server import Repo
+from tests.models import CHECKPOINT, ROOT, copy_checkpoint
 
-TINY = ROOT / "tiny"
-NAME, CODE = "user/circle", "user/code"
-
-ASK = """
-import sys
-from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
-name, pins = sys.argv[1], dict(part.split("=") for part in sys.argv[3:])
-model = AutoModelForImageTextToText.from_pretrained(name, trust_remote_code=True, **pins)
-pins.pop("code_revision", None)
-processor = AutoProcessor.from_pretrained(name, trust_remote_code=True, **pins)
-content = [{"type": "image", "image": Image.open(sys.argv[2])}, {"type": "text", "text": "Where is the red circle?"}]
-inputs = processor.apply_chat_template(
-    [{"role": "user", "content": content}],
-    add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
-)
-output = model.generate(**inputs, max_new_tokens=32)
-print(processor.batch_decode(output[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)[0])
-"""
-
-
-def environment(hub, home, token="hf_owner", **variables):
-    """A machine that knows no other Hub than ours, with a cache and a token of its own."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
-    own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "no_proxy": "127.0.0.1,localhost"}
-    return {**kept, **own, **({"HF_TOKEN": token} if token else {}), **variables}
-
-
-@pytest.fixture
-def hub():
-    with Hub() as hub:
-        yield hub
+CODE = "user/code"
 
 
 @pytest.fixture
@@ -64,13 +34,6 @@ def push(hub, tmp_path):
         return subprocess.run(command, capture_output=True, text=True, **options)
 
     return push
-
-
-def ask(hub, home, *pins, lines=False):
-    command = [warm_python.executable(), "-c", ASK, NAME, str(ROOT / "examples" / "shapes.png"), *pins]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(hub, home), cwd=home.parent)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines() if lines else done.stdout.splitlines()[-1]
 
 
 def sent(hub):
@@ -88,13 +51,9 @@ def assert_refused(result, words):
 
 @pytest.fixture
 def sharded(tmp_path):
-    """The tiny checkpoint in five files, as a base that a test may damage."""
-    folder = tmp_path / "sharded"
-    folder.mkdir()
-    for path in TINY.iterdir():
-        if not path.is_symlink() and path.suffix != ".safetensors":
-            (folder / path.name).write_bytes(path.read_bytes())
-    state = load_file(TINY / "model.safetensors")
+    """The root's checkpoint in five files, as a base that a test may damage."""
+    folder = copy_checkpoint(tmp_path / "sharded", without=("model.safetensors", *MODULES))
+    state = load_file(ROOT / "model.safetensors")
     weight_map = {}
     for number in range(5):
         shard = f"model-0000{number + 1}-of-00005.safetensors"
@@ -107,11 +66,11 @@ def sharded(tmp_path):
 
 
 def test_published_and_loaded_back_over_the_wire(hub, push, tmp_path):
-    result = push(TINY, "--repo-id", NAME, "--base-model", "user/base")
+    result = push(ROOT, "--repo-id", NAME, "--base-model", "user/base")
     assert result.returncode == 0, result.stderr
     assert f"published: {hub.url}/{NAME}/commit/" in result.stdout
     repo = hub.repos[NAME]
-    assert repo.private and repo.files()["model.safetensors"] == (TINY / "model.safetensors").read_bytes()
+    assert repo.private and repo.files()["model.safetensors"] == (ROOT / "model.safetensors").read_bytes()
     for module in MODULES:
         assert repo.files()[module] == (ROOT / module).read_bytes()
     assert any(path.endswith("/complete") for _, path, _ in hub.log)  # in parts
@@ -141,7 +100,7 @@ def test_published_and_loaded_back_over_the_wire(hub, push, tmp_path):
 
 
 def test_many_checkpoints_share_the_code_of_one_repository(hub, push, tmp_path):
-    result = push(TINY, "--repo-id", NAME, "--code-repo", CODE)
+    result = push(ROOT, "--repo-id", NAME, "--code-repo", CODE)
     assert result.returncode == 0, result.stderr
     files, code = hub.repos[NAME].files(), hub.repos[CODE]
     assert code.private and {name: code.files()[name] for name in MODULES} == {
@@ -159,7 +118,7 @@ def test_many_checkpoints_share_the_code_of_one_repository(hub, push, tmp_path):
     code.commit({**code.files(), name: code.files()[name] + b"\nprint('corrected')\n"})
     assert "corrected" in ask(hub, tmp_path / "clean", lines=True)
     assert "corrected" not in ask(hub, tmp_path / "pinned", f"code_revision={commit}", lines=True)
-    assert_refused(push(TINY, "--repo-id", "user/second", "--code-repo", CODE), f"{name} of {CODE} is not this repo's")
+    assert_refused(push(ROOT, "--repo-id", "user/second", "--code-repo", CODE), f"{name} of {CODE} is not this repo's")
     assert code.files()[name].endswith(b"print('corrected')\n") and "user/second" not in hub.repos
 
 
@@ -173,7 +132,7 @@ model.push_to_hub(sys.argv[2], private=True)
 
 
 def test_a_loaded_model_pushes_itself_with_the_same_card(hub, push, tmp_path):
-    assert push(TINY, "--output-dir", "out", "--no-upload", "--base-model", "user/base").returncode == 0
+    assert push(ROOT, "--output-dir", "out", "--no-upload", "--base-model", "user/base").returncode == 0
     env = environment(hub, tmp_path / "home", HF_HUB_DISABLE_XET="1")
     for _ in range(2):  # the second finds the card of the first
         command = [warm_python.executable(), "-c", PUSH, str(tmp_path / "out"), NAME]
@@ -190,7 +149,7 @@ def test_a_loaded_model_pushes_itself_with_the_same_card(hub, push, tmp_path):
 
 def test_the_token_that_was_checked_is_the_one_that_is_used(hub, push):
     """Also where the client has been told to send none by itself."""
-    result = push(TINY, "--repo-id", NAME, HF_HUB_DISABLE_IMPLICIT_TOKEN="1")
+    result = push(ROOT, "--repo-id", NAME, HF_HUB_DISABLE_IMPLICIT_TOKEN="1")
     assert result.returncode == 0, result.stderr
     assert "model.safetensors" in hub.repos[NAME].files()
 
@@ -224,12 +183,12 @@ def test_an_interrupted_upload_goes_on_where_it_was(hub, push, sharded, tmp_path
         assert hub.repos[NAME].files()[shard.name] == shard.read_bytes()
     assert "total_size 1:" in result.stdout
     index = json.loads(hub.repos[NAME].files()["model.safetensors.index.json"])
-    state = load_file(TINY / "model.safetensors").values()
+    state = load_file(ROOT / "model.safetensors").values()
     assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in state)
 
 
 def test_an_update_sends_what_changed_and_leaves_no_stale_weights(hub, push, sharded):
-    assert push(TINY, "--repo-id", NAME, "--public").returncode == 0
+    assert push(ROOT, "--repo-id", NAME, "--public").returncode == 0
     assert not hub.repos[NAME].private
     hub.repos[NAME].commit({**hub.repos[NAME].files(), "notes.txt": b"the owner's"})
     there = {**hub.repos[NAME].files(), **{path.name: path.read_bytes() for path in sharded.glob("*-00005.*")}}
@@ -246,21 +205,21 @@ def test_a_large_folder_goes_up_by_the_client_that_is_made_for_it(hub, tmp_path)
     if SPLITS_COMMITS:
         pytest.skip("this client's upload_folder does it by itself")
     code = "import sys, conversion.hub as hub; hub.LARGE = 0; import push_to_hub; sys.exit(push_to_hub.main())"
-    command = [warm_python.executable(), "-c", code, str(TINY), "--repo-id", NAME, "--commit-message", "Large"]
+    command = [warm_python.executable(), "-c", code, str(ROOT), "--repo-id", NAME, "--commit-message", "Large"]
     env = environment(hub, tmp_path / "home")
     result = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
     assert result.returncode == 0, result.stderr
-    assert set(hub.repos[NAME].files()) == {".gitattributes", *(path.name for path in TINY.iterdir())}
+    assert set(hub.repos[NAME].files()) == {".gitattributes", *CHECKPOINT}
     assert hub.repos[NAME].messages[-1] == "Large" and len(sent(hub)) == 3  # the parts of one file, once
 
 
 def test_a_branch_and_a_pull_request_leave_main_alone(hub, push):
     hub.repos[NAME] = Repo()
     hub.repos[NAME].commit({"config.json": b"{}"})
-    assert push(TINY, "--repo-id", NAME, "--branch", "tiny", "--public").returncode == 0
-    result = push(TINY, "--repo-id", NAME, "--create-pr", token="hf_stranger")
+    assert push(ROOT, "--repo-id", NAME, "--branch", "next", "--public").returncode == 0
+    result = push(ROOT, "--repo-id", NAME, "--create-pr", token="hf_stranger")
     assert result.returncode == 0 and f"{hub.url}/{NAME}/discussions/1" in result.stdout, result.stderr
-    for ref in ("tiny", "refs/pr/1"):
+    for ref in ("next", "refs/pr/1"):
         assert "model.safetensors" in hub.repos[NAME].files(ref)
     assert hub.repos[NAME].files() == {"config.json": b"{}"}
 
@@ -336,7 +295,7 @@ def server_refuses(hub):
 def test_what_the_hub_refuses_is_one_sentence_and_the_result_is_kept(hub, push, tmp_path, trouble, words):
     token = trouble(hub)
     before = {name: repo.files() for name, repo in hub.repos.items()}
-    result = push(TINY, "--repo-id", NAME, "--output-dir", "out", token=token)
+    result = push(ROOT, "--repo-id", NAME, "--output-dir", "out", token=token)
     assert "out is kept" in assert_refused(result, words)
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert all(hub.repos[name].files() == files for name, files in before.items())
@@ -350,7 +309,7 @@ def test_a_lost_connection_is_one_sentence_and_the_result_is_kept(hub, push, tmp
             raise ConnectionError
 
     hub.fault = drop
-    result = push(TINY, "--repo-id", NAME, "--output-dir", "out")
+    result = push(ROOT, "--repo-id", NAME, "--output-dir", "out")
     assert_refused(result, f"the connection to {hub.url} failed")
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
@@ -358,7 +317,7 @@ def test_a_lost_connection_is_one_sentence_and_the_result_is_kept(hub, push, tmp
 def test_a_hub_that_is_not_there_is_one_sentence_and_the_result_is_kept(hub, push, tmp_path):
     hub.shutdown()
     hub.server_close()
-    result = push(TINY, "--repo-id", NAME)
+    result = push(ROOT, "--repo-id", NAME)
     assert str(tmp_path / "home" / "circle_rope" / "user--circle") in assert_refused(result, f"{hub.url} failed")
     assert (tmp_path / "home" / "circle_rope" / "user--circle" / "model.safetensors").is_file()
 
@@ -370,7 +329,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(push, tmp_path)
     if not elsewhere.is_dir():
         pytest.skip("needs a second file system")
     output = elsewhere / f"circle_rope_{os.getpid()}"
-    assert_refused(push(TINY, "--output-dir", output, preexec_fn=limit), "could not be written")
+    assert_refused(push(ROOT, "--output-dir", output, preexec_fn=limit), "could not be written")
     assert not output.exists() and not list(elsewhere.glob(f".{output.name}*"))
 
 
@@ -379,7 +338,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(push, tmp_path)
     [
         ("user/absent", (), "no such repository"),
         ("qwen/gated", (), "is gated"),
-        (TINY, ("--create-pr",), "no repository user/circle to open a pull request on"),
+        (ROOT, ("--create-pr",), "no repository user/circle to open a pull request on"),
         ("user/absent", ("--dry-run",), "a dry run asks nobody"),
     ],
 )

@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-import shutil
 import sys
 import warnings
 
@@ -12,15 +11,14 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 
 from configuration_qwen2_5_vl_circle_rope import AUTO_MAP, Qwen2_5_VLConfig_CircleRoPE_V2
+from conversion.core import MODULES
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
-from tests.models import ROOT, config_arguments, make_config
-
-TINY = ROOT / "tiny"
+from tests.models import ROOT, config_arguments, copy_checkpoint, make_config
 
 
 @pytest.mark.parametrize("auto_class", [AutoModelForImageTextToText, AutoModel])
 def test_a_model_can_be_pickled(auto_class):
-    model = auto_class.from_pretrained(TINY, trust_remote_code=True).eval()
+    model = auto_class.from_pretrained(ROOT, trust_remote_code=True).eval()
     saved = io.BytesIO()
     torch.save(model, saved)
     saved.seek(0)
@@ -31,8 +29,8 @@ def test_a_model_can_be_pickled(auto_class):
 
 
 def copy_with_code(directory, number):
-    """A copy of the tiny checkpoint whose modeling file differs: a class's `mark` and a function say which it is."""
-    shutil.copytree(TINY, directory)
+    """A copy of the root's checkpoint whose modeling file differs: a class's `mark` and a function say which it is."""
+    copy_checkpoint(directory)
     with open(directory / "modeling_qwen2_5_vl_circle_rope.py", "a") as file:
         file.write(f"\n\nQwen2_5_VLModel_CircleRoPE_V2.mark = {number}\n\n\ndef which():\n    return {number}\n")
     return directory
@@ -75,5 +73,5 @@ def test_an_auto_map_that_names_another_repository_is_kept(tmp_path):
 
 
 def test_a_saved_configuration_brings_all_of_its_code(tmp_path):
-    AutoConfig.from_pretrained(TINY, trust_remote_code=True).save_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.glob("*.py")} == {path.name for path in TINY.glob("*.py")}
+    AutoConfig.from_pretrained(ROOT, trust_remote_code=True).save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.py")} == set(MODULES)

@@ -1,6 +1,6 @@
 """Fine-tune with TRL's SFTTrainer: Circle-RoPE or AGE, the whole model or LoRA, on a dataset folder or a hub id.
 
-python -m training.sft --model_name_or_path tiny --dataset_name DIR_OR_ID --output_dir out
+python -m training.sft --model_name_or_path . --dataset_name DIR_OR_ID --output_dir out
 """
 
 import sys

@@ -18,9 +18,8 @@ import pytest
 from tests.warm_python import executable
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ROOT / "tiny"
 QUESTIONS = 24
-PIXELS = ("--min-pixels", 12544, "--max-pixels", 12544)  # the pictures that `tiny` was trained on
+PIXELS = ("--min-pixels", 12544, "--max-pixels", 12544)  # the pictures that the root's checkpoint was trained on
 
 
 def evaluate(script, checkpoint, output, *options, tasks="held_out_shapes", **environment):
@@ -39,7 +38,7 @@ def evaluate_whole(script, checkpoint, output, *options):
 
 
 def assert_is_as_without_the_harness(printed, result, expected):
-    """`tiny` ran with its own class and geometries, and answered every question as it does alone."""
+    """The root's checkpoint ran with its own class and geometries, and answered every question as it does alone."""
     first = printed.splitlines()
     assert first[0].startswith("class: Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 ")
     assert first[1] == "geometry per layer: circle mrope circle mrope circle mrope"
@@ -70,19 +69,19 @@ def assert_refused(done, *words):
 
 @pytest.fixture(scope="session")
 def stock_dir(tmp_path_factory):
-    """`tiny`'s weights as an official checkpoint: stock classes, no block."""
-    from tests.models import save_tiny_as_stock
+    """The root's weights as an official checkpoint: stock classes, no block."""
+    from tests.models import save_as_stock
 
-    return save_tiny_as_stock(tmp_path_factory.mktemp("stock") / "tiny-stock")
+    return save_as_stock(tmp_path_factory.mktemp("stock") / "stock")
 
 
 @pytest.fixture(scope="session")
 def expected():
-    """How `tiny` does on the local task without a harness: its accuracy, 0 to 1, as it is and under stock's M-RoPE."""
+    """Accuracy, 0 to 1, of the root's checkpoint on the local task without a harness, as it is and under M-RoPE."""
     from evaluation import shapes_task
     from shapes.evaluate import ask, load
 
-    model, processor = load(str(TINY))
+    model, processor = load(str(ROOT))
     pictures, questions, answers = zip(*shapes_task.questions(QUESTIONS))
     accuracy = {}
     for name, block in (("circle", model.config.circle_rope), ("stock", {"AGE_mode": ["mrope"] * 6})):

@@ -15,14 +15,14 @@ import pytest
 
 from evaluation import shapes_task
 
-from .conftest import QUESTIONS, ROOT, TINY, run
+from .conftest import QUESTIONS, ROOT, run
 
 SCRIPTS = Path(sys.executable).parent
 DEPLOY = ("--torch_dtype", "float32", "--host", "127.0.0.1", "--served_model_name", "tiny")
 
 
 def deploy(port, log, *options):
-    command = [SCRIPTS / "swift", "deploy", "--model", TINY, *DEPLOY, "--port", port, *options]
+    command = [SCRIPTS / "swift", "deploy", "--model", ROOT, *DEPLOY, "--port", port, *options]
     environment = {**os.environ, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.Popen(
         list(map(str, command)), stdout=log, stderr=log, cwd=ROOT, env=environment, start_new_session=True

@@ -1,21 +1,20 @@
 """Which class and which geometries a checkpoint gets, and which checkpoints none."""
 
 import json
-import shutil
 
 import pytest
 
+from conversion.core import MODULES
 from evaluation.loading import EvaluationError, find
+from tests.models import copy_checkpoint
 
-from .conftest import TINY
+from .conftest import ROOT
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A copy of the tiny checkpoint without its code, as training without remote code saves it."""
-    copy = tmp_path / "copy"
-    shutil.copytree(TINY, copy, ignore=shutil.ignore_patterns("*.py"))
-    return copy
+    """A copy of the root's checkpoint without its code, as training without remote code saves it."""
+    return copy_checkpoint(tmp_path / "copy", without=MODULES)
 
 
 def edit(folder, **changes):
@@ -27,7 +26,7 @@ def edit(folder, **changes):
 
 
 def test_a_converted_checkpoint_runs_with_its_schedule():
-    found = find(str(TINY))
+    found = find(str(ROOT))
     assert found.schedule == ("circle", "mrope") * 3
     model = found.from_pretrained(found.directory)
     assert model.model.schedule == found.schedule

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from .conftest import TINY, assert_is_as_without_the_harness, assert_is_stock, assert_refused, evaluate, evaluate_whole
+from .conftest import ROOT, assert_is_as_without_the_harness, assert_is_stock, assert_refused, evaluate, evaluate_whole
 
 COMMAND = "vlmevalkit"
 
 
 def test_a_converted_checkpoint_answers_as_it_does_without_the_harness(expected, tmp_path):
-    printed, result = evaluate_whole(COMMAND, TINY, tmp_path / "out")
+    printed, result = evaluate_whole(COMMAND, ROOT, tmp_path / "out")
     assert_is_as_without_the_harness(printed, result, expected)
     assert "ms-vlmeval 0.0.20" in result.harness
 
@@ -21,7 +21,7 @@ def test_the_same_weights_as_a_stock_checkpoint_answer_under_m_rope(stock_dir, e
 
 
 def test_an_unknown_data_set_is_refused_before_anything_is_loaded(tmp_path):
-    done = evaluate(COMMAND, TINY, tmp_path / "out", tasks="MMStarr")
+    done = evaluate(COMMAND, ROOT, tmp_path / "out", tasks="MMStarr")
     assert_refused(done, "VLMEvalKit has no data set 'MMStarr'")
     assert "Loading weights" not in done.stderr
 
@@ -38,14 +38,14 @@ def test_the_names_of_the_papers_set_are_known(tmp_path):
 
 def test_a_data_set_that_cannot_be_fetched_is_an_exit_code(tmp_path):
     """The harness itself logs a traceback, skips it and exits with 0."""
-    done = evaluate(COMMAND, TINY, tmp_path / "out", "--limit", 2, tasks="MMStar", HTTPS_PROXY="http://127.0.0.1:9")
+    done = evaluate(COMMAND, ROOT, tmp_path / "out", "--limit", 2, tasks="MMStar", HTTPS_PROXY="http://127.0.0.1:9")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: VLMEvalKit came to no result on MMStar: Failed to download")
     assert not (tmp_path / "out" / "circle_rope_results.json").exists()
 
 
 def test_a_task_that_needs_a_judge_is_refused_without_one(tmp_path):
-    assert_refused(evaluate(COMMAND, TINY, tmp_path / "out", tasks="paper"), "MathVista_MINI", "OPENAI_API_KEY")
+    assert_refused(evaluate(COMMAND, ROOT, tmp_path / "out", tasks="paper"), "MathVista_MINI", "OPENAI_API_KEY")
 
 
 def test_another_model_is_refused(tmp_path):

@@ -19,7 +19,6 @@ from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ROOT / "tiny"
 SHAPES = ROOT / "examples" / "shapes.png"
 BLOCKS = {
     "circle": {},
@@ -67,13 +66,13 @@ class Case:
 
 @functools.cache
 def processor():
-    # `tiny`'s own makes every picture small.
-    return Qwen2_5_VLProcessor.from_pretrained(TINY, size={"shortest_edge": 56**2, "longest_edge": 448**2})
+    # The checkpoint's own makes every picture small.
+    return Qwen2_5_VLProcessor.from_pretrained(ROOT, size={"shortest_edge": 56**2, "longest_edge": 448**2})
 
 
 def save_checkpoint(directory, block):
-    """`tiny` under another block, complete."""
-    model = load(TINY)
+    """The root's checkpoint under another block, complete."""
+    model = load(ROOT)
     model.set_circle_rope({**model.config.circle_rope, "AGE_mode": None, **BLOCKS[block]})
     model.save_pretrained(directory)
     processor().save_pretrained(directory)

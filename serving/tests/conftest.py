@@ -21,7 +21,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
-    """The directory of `tiny` under a block, made when it is asked for."""
+    """The directory of the root's checkpoint under a block, made when it is asked for."""
     from .cases import save_checkpoint
 
     made = {}

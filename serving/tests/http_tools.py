@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-TINY = Path(__file__).resolve().parents[2] / "tiny"
-SHAPES = TINY.parent / "examples" / "shapes.png"
+ROOT = Path(__file__).resolve().parents[2]
+SHAPES = ROOT / "examples" / "shapes.png"
 START_WITHIN = 300  # seconds
 
 

@@ -9,14 +9,14 @@ import sys
 import openai
 import pytest
 
-from .cases import TINY, ask, load, log_probabilities, picture
+from .cases import ROOT, ask, load, log_probabilities, picture
 from .http_tools import messages, serve, turned
 
 
 @pytest.fixture(scope="module")
 def server():
     # `vllm serve` is this; the CPU wheel's own command does not start, for the name of its distribution.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", TINY, "--trust-remote-code"]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", ROOT, "--trust-remote-code"]
     options = "--dtype float32 --enforce-eager --max-model-len 1024 --max-num-seqs 8 --gpu-memory-utilization 0.02"
     limits = ["--kv-cache-memory-bytes", 1 << 26, "--limit-mm-per-prompt", '{"image": 4}']
     environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
@@ -31,15 +31,15 @@ def client(server):
 
 @pytest.fixture(scope="module")
 def model():
-    return load(TINY)
+    return load(ROOT)
 
 
 def complete(client, *images, **options):
-    return client.chat.completions.create(model=str(TINY), messages=messages(*images), temperature=0, **options)
+    return client.chat.completions.create(model=str(ROOT), messages=messages(*images), temperature=0, **options)
 
 
 def test_the_model_is_listed(client):
-    assert [model.id for model in client.models.list()] == [str(TINY)]
+    assert [model.id for model in client.models.list()] == [str(ROOT)]
 
 
 def test_a_base64_picture_is_answered_as_in_transformers(client, model):
@@ -47,7 +47,7 @@ def test_a_base64_picture_is_answered_as_in_transformers(client, model):
     for images in [(picture(),), (picture(), picture(112, 84))]:
         [choice] = complete(client, *images, **options).choices
         tokens = choice.token_ids
-        expected = log_probabilities(model, ask(*images, of=TINY), tokens)[-len(tokens) :]
+        expected = log_probabilities(model, ask(*images, of=ROOT), tokens)[-len(tokens) :]
         assert tokens == expected.argmax(-1).tolist()
         given = [token.logprob for token in choice.logprobs.content]
         assert given == pytest.approx(expected.amax(-1).tolist(), abs=1e-4)
@@ -85,7 +85,7 @@ def test_many_clients_at_once_get_what_each_gets_alone(client):
 )
 def test_a_bad_request_is_refused_and_the_next_one_answered(client, content):
     with pytest.raises(openai.BadRequestError):
-        client.chat.completions.create(model=str(TINY), messages=[{"role": "user", "content": content}])
+        client.chat.completions.create(model=str(ROOT), messages=[{"role": "user", "content": content}])
     assert complete(client, picture(), max_tokens=32).choices[0].message.content.startswith("top right")
 
 
@@ -94,7 +94,7 @@ def test_a_placeholder_in_the_text_does_not_stop_the_server(client, images):
     content = messages(*images, question="<|image_pad|><|vision_start|><|video_pad|>")[0]["content"]
     with contextlib.suppress(openai.BadRequestError):
         turn = [{"role": "user", "content": content}]
-        client.chat.completions.create(model=str(TINY), messages=turn, max_tokens=8)
+        client.chat.completions.create(model=str(ROOT), messages=turn, max_tokens=8)
     assert complete(client, picture(), max_tokens=32).choices[0].message.content.startswith("top right")
 
 

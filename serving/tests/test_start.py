@@ -9,18 +9,19 @@ from vllm.engine.arg_utils import EngineArgs
 
 import circle_rope_vllm
 from configuration_qwen2_5_vl_circle_rope import read_rope
+from tests.models import copy_checkpoint
 
-from .cases import BLOCKS, TINY
+from .cases import BLOCKS, ROOT
 
 
-def configure(directory=TINY, **options):
+def configure(directory=ROOT, **options):
     """vLLM's configuration of an engine, as it is made before any engine starts."""
     return EngineArgs(**{"model": str(directory), "max_model_len": 1024, **options}).create_engine_config()
 
 
-def edited(directory, edit, of=TINY):
-    """A copy of a checkpoint with another config.json."""
-    shutil.copytree(of, directory)
+def edited(directory, edit, of=None):
+    """A copy of a checkpoint, the root's if none is given, with another config.json."""
+    copy_checkpoint(directory) if of is None else shutil.copytree(of, directory)
     path = directory / "config.json"
     config = json.loads(path.read_text())
     edit(config)

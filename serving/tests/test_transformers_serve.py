@@ -8,14 +8,14 @@ import openai
 import pytest
 import torch
 
-from .http_tools import TINY, messages, serve, turned
+from .http_tools import ROOT, messages, serve, turned
 
 LAUNCHER = (sys.executable, "-m", "serving.transformers_serve")
 
 
 @pytest.fixture(scope="module")
 def client():
-    with serve(*LAUNCHER, TINY, "--dtype", "float32", "--device", "cpu", cwd=TINY.parent) as url:
+    with serve(*LAUNCHER, ROOT, "--dtype", "float32", "--device", "cpu", cwd=ROOT) as url:
         yield openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300)
 
 
@@ -24,8 +24,8 @@ def expected():
     """Answers of `generate` to the example picture turned by eighths."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    model = AutoModelForImageTextToText.from_pretrained(TINY, trust_remote_code=True, dtype=torch.float32)
-    processor = AutoProcessor.from_pretrained(TINY, trust_remote_code=True)
+    model = AutoModelForImageTextToText.from_pretrained(ROOT, trust_remote_code=True, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(ROOT, trust_remote_code=True)
     answers = []
     for number in range(8):
         text = {"type": "text", "text": "Where is the red circle?"}
@@ -40,7 +40,7 @@ def expected():
 
 def complete(client, number, **options):
     options = {"max_tokens": 32, "temperature": 0, **options}
-    return client.chat.completions.create(model=str(TINY), messages=messages(turned(number)), **options)
+    return client.chat.completions.create(model=str(ROOT), messages=messages(turned(number)), **options)
 
 
 def test_models_are_listed(client):
@@ -64,7 +64,7 @@ def test_an_answer_that_streams(client, expected):
 
 
 def test_continuous_batching_is_refused():
-    command = [*LAUNCHER, TINY, "--continuous-batching"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=TINY.parent)
+    command = [*LAUNCHER, ROOT, "--continuous-batching"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 1
     assert result.stderr.strip().endswith("drops pictures, in stock models too: leave --continuous-batching out.")

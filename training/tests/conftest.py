@@ -30,10 +30,10 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def stock_dir(tmp_path_factory):
-    """`tiny`'s weights as an official checkpoint: stock classes, no block."""
-    from tests.models import save_tiny_as_stock
+    """The root's weights as an official checkpoint: stock classes, no block."""
+    from tests.models import save_as_stock
 
-    return save_tiny_as_stock(tmp_path_factory.mktemp("stock"))
+    return save_as_stock(tmp_path_factory.mktemp("stock"))
 
 
 def run(*command, cwd=ROOT, **environment):

@@ -19,7 +19,7 @@ SIZES = (112, 140, 84)
 
 
 def write_set(folder: Path, rows: int = 12, seed: int = 0) -> Path:
-    """Write `train.jsonl` and its pictures to the folder; the answers are in words that `tiny` does not use."""
+    """Write `train.jsonl` and its pictures to the folder; in answers with words that the checkpoint does not use."""
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     lines = []

@@ -4,9 +4,8 @@ import json
 
 import torch
 
-from .conftest import ROOT, TESTS, run, script
+from .conftest import TESTS, run, script
 
-TINY = ROOT / "tiny"
 REGISTER = "training/register_v2.py"
 MODEL_TYPE = ("--model_type", "qwen2_5_vl_circle_rope_v2")
 FEW_STEPS = (

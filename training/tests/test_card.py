@@ -37,7 +37,7 @@ def test_any_trainer_can_have_the_card(tmp_path):
     from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
     from training.own_card import own_card
 
-    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(ROOT / "tiny")
+    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(ROOT)
     arguments = TrainingArguments(str(tmp_path / "shapes"), use_cpu=True, report_to=[])
     own_card(Trainer(model, arguments)).create_model_card()
     card = ModelCard.load(tmp_path / "shapes" / "README.md")

@@ -1,20 +1,19 @@
 """Checkpoints in folders of any name, and two revisions of one repository in one process."""
 
 import json
-import shutil
 
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from .conftest import ROOT, write_to_hub_cache
+from tests.models import copy_checkpoint
 
-TINY = ROOT / "tiny"
+from .conftest import write_to_hub_cache
 
 
 @pytest.mark.parametrize("name", ["v1.5.final", "with two spaces", "圆环-Ünïcode", "3B-circle", "model-.-x"])
 def test_a_folder_may_have_any_name(name, tmp_path):
-    shutil.copytree(TINY, tmp_path / name)
+    copy_checkpoint(tmp_path / name)
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / name, trust_remote_code=True)
     model.save_pretrained(tmp_path / f"{name} saved")
     again = AutoModelForImageTextToText.from_pretrained(tmp_path / f"{name} saved", trust_remote_code=True)
@@ -26,7 +25,7 @@ def test_a_folder_may_have_any_name(name, tmp_path):
 def test_two_revisions_have_each_their_own_block_and_code(tmp_path):
     """The second brings other code as well, which says so."""
     for revision, radius in (("v1", 3), ("v2", 7)):
-        folder = shutil.copytree(TINY, tmp_path / revision)
+        folder = copy_checkpoint(tmp_path / revision)
         config = json.loads((folder / "config.json").read_text())
         config["circle_rope"]["radius"] = radius
         (folder / "config.json").write_text(json.dumps(config))

@@ -31,8 +31,8 @@ def rewards(completions, **kwargs):
 
 
 def test_a_few_steps_whose_samples_continue_exactly(dataset, tmp_path):
-    model = AutoModelForImageTextToText.from_pretrained(ROOT / "tiny", trust_remote_code=True, dtype=torch.float32)
-    processor = AutoProcessor.from_pretrained(ROOT / "tiny", trust_remote_code=True)
+    model = AutoModelForImageTextToText.from_pretrained(ROOT, trust_remote_code=True, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(ROOT, trust_remote_code=True)
     sampled = []
 
     def record(module, args, kwargs, output):

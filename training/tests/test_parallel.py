@@ -11,7 +11,7 @@ ENGINES = ("fsdp2", "zero3", "tp")
 
 
 def launch(engine, file, processes=1):
-    worker = ["-m", "training.tests.parallel", ROOT / "tiny", engine, file]
+    worker = ["-m", "training.tests.parallel", ROOT, engine, file]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
     result = run(sys.executable, *(torchrun if processes > 1 else ()), *worker, OMP_NUM_THREADS=1)
     assert result.returncode == 0, result.stderr[-4000:]

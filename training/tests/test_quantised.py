@@ -16,8 +16,6 @@ from tests.warm_python import executable
 
 from .conftest import ROOT, run
 
-TINY = ROOT / "tiny"
-
 
 def torchao(bits):
     from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
@@ -58,7 +56,7 @@ def save(model, kind, directory):
     """transformers 4 has no safetensors for torchao."""
     pickled = {"safe_serialization": False} if transformers.__version__ < "5" and "torchao" in kind else {}
     model.save_pretrained(directory, **pickled)
-    AutoProcessor.from_pretrained(TINY, trust_remote_code=True).save_pretrained(directory)
+    AutoProcessor.from_pretrained(ROOT, trust_remote_code=True).save_pretrained(directory)
     return directory
 
 
@@ -69,7 +67,7 @@ def push(*arguments, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_loads_saves_and_loads_again(kind, stock_dir, tmp_path):
     """The logits of text are those of the stock model, quantised alike, and those of pictures stay what they were."""
-    model = load(TINY, quantization_config=KINDS[kind]())
+    model = load(ROOT, quantization_config=KINDS[kind]())
     # Before anything is computed: on CPUs with AVX512-BF16, bitsandbytes saves other scales afterwards.
     again = load(save(model, kind, tmp_path / "saved"))
     stock = load(stock_dir, quantization_config=KINDS[kind]())
@@ -91,18 +89,18 @@ def test_it_loads_saves_and_loads_again(kind, stock_dir, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_answers_as_before(kind, tmp_path):
     """Saved and loaded again, the tiny checkpoint still answers every question about held-out pictures."""
-    model = load(save(load(TINY, quantization_config=KINDS[kind]()), kind, tmp_path / "saved"))
+    model = load(save(load(ROOT, quantization_config=KINDS[kind]()), kind, tmp_path / "saved"))
     rng = random.Random(1)
     scenes = [make_scene(rng, held_out=True) for _ in range(40)]
     pictures = [draw(scene, rng) for scene in scenes]
     questions, answers = zip(*(make_questions(scene, rng, 1)[0] for scene in scenes))
-    processor = AutoProcessor.from_pretrained(TINY, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(ROOT, trust_remote_code=True)
     assert ask(model.eval(), processor, pictures, questions) == list(answers)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_published_with_its_code(kind, tmp_path):
-    model = load(TINY, quantization_config=KINDS[kind]())
+    model = load(ROOT, quantization_config=KINDS[kind]())
     saved = save(model, kind, tmp_path / "saved")
     (saved / "modeling_qwen2_5_vl_circle_rope.py").unlink()
     done = push(saved, "--repo-id", "user/name", "--output-dir", tmp_path / "out", "--no-upload", tmp_path=tmp_path)
@@ -121,7 +119,7 @@ def test_it_is_published_with_its_code(kind, tmp_path):
 
 
 def test_a_quantised_checkpoint_that_lacks_a_matrix_is_refused(tmp_path):
-    saved = save(load(TINY, quantization_config=KINDS["bitsandbytes nf4"]()), "bitsandbytes", tmp_path / "saved")
+    saved = save(load(ROOT, quantization_config=KINDS["bitsandbytes nf4"]()), "bitsandbytes", tmp_path / "saved")
     tensors = {name: value for name, value in read_tensors(saved).items() if "layers.2.mlp.up_proj" not in name}
     save_file(tensors, saved / "model.safetensors", metadata={"format": "pt"})
     done = push(saved, "--output-dir", tmp_path / "out", tmp_path=tmp_path)

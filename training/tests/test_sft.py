@@ -18,7 +18,6 @@ from training.save_block import BLOCK
 from .conftest import ROOT, warm, write_to_hub_cache
 from .pictures_set import write_video
 
-TINY = ROOT / "tiny"
 FEW_STEPS = ("--per_device_train_batch_size", 3, "--max_steps", 6, "--logging_steps", 1, "--save_steps", 3)
 CONSTANT = ("--lr_scheduler_type", "constant", "--report_to", "none")
 
@@ -149,7 +148,7 @@ def test_a_quantised_base_is_trained_and_its_adapter_loads_exactly(pictures, sft
 
     write_rows(tmp_path / "data", *read_rows(pictures)[:3])
     result = sft(
-        *("--model_name_or_path", TINY, "--dataset_name", tmp_path / "data", "--output_dir", tmp_path / "out"),
+        *("--model_name_or_path", ROOT, "--dataset_name", tmp_path / "data", "--output_dir", tmp_path / "out"),
         *("--use_peft", "--load_in_4bit", "--learning_rate", 1e-2, "--dataset_test_split", "train"),
         *("--per_device_eval_batch_size", 8),
     )
@@ -157,7 +156,7 @@ def test_a_quantised_base_is_trained_and_its_adapter_loads_exactly(pictures, sft
     assert losses(tmp_path / "out")[-1] < losses(tmp_path / "out")[0]
     quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype="float32")
     model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(
-        TINY, quantization_config=quantised, dtype=torch.float32, device_map="cpu"
+        ROOT, quantization_config=quantised, dtype=torch.float32, device_map="cpu"
     )
     model = PeftModel.from_pretrained(model, tmp_path / "out", autocast_adapter_dtype=False)
     assert evaluated(tmp_path / "out") == pytest.approx(loss_on(model, tmp_path / "data"), rel=1e-4)
@@ -185,7 +184,7 @@ def loss_on(model, folder, split="train"):
     from training.sft_examples import load_examples
 
     examples = load_examples(str(folder), None, split).cast_column("images", List(Image()))
-    batch = Collator(AutoProcessor.from_pretrained(TINY, trust_remote_code=True))(list(examples))
+    batch = Collator(AutoProcessor.from_pretrained(ROOT, trust_remote_code=True))(list(examples))
     return model.eval()(**batch).loss.item()
 
 
@@ -215,7 +214,7 @@ def test_videos_are_learned_and_a_test_split_is_evaluated(moving, sft, tmp_path)
     if "train_sampling_strategy" not in vars(trl_config()):  # transformers 4
         group = ("--group_by_length", "true")
     result = sft(
-        *("--model_name_or_path", TINY, "--dataset_name", moving, "--output_dir", tmp_path, *group),
+        *("--model_name_or_path", ROOT, "--dataset_name", moving, "--output_dir", tmp_path, *group),
         *("--do_eval", "--learning_rate", 1e-3, "--per_device_eval_batch_size", 8),
     )
     assert result.returncode == 0, result.stdout[-4000:]
@@ -237,7 +236,7 @@ def test_a_batch_has_two_frames_a_second_and_its_lengths_are_known_ahead(moving)
     from training.sft_collator import Collator
     from training.sft_examples import load_examples
 
-    processor = AutoProcessor.from_pretrained(TINY, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(ROOT, trust_remote_code=True)
     examples, collator = load_examples(str(moving), None, "train"), Collator(processor)
     lengths = [collator.measure(example, "row")["length"] for example in examples]
     examples = examples.cast_column("images", List(Image()))
@@ -285,7 +284,7 @@ def test_no_question_is_asked_in_a_terminal(pictures, tmp_path):
         return seen[-1]
 
     command = (sys.executable, "-m", "training.sft", *FEW_STEPS, *CONSTANT, "--dataset_name", pictures)
-    command = (*command, "--model_name_or_path", TINY, "--output_dir", tmp_path, "--max_steps", 1)
+    command = (*command, "--model_name_or_path", ROOT, "--output_dir", tmp_path, "--max_steps", 1)
     assert pty.spawn(list(map(str, command)), read, lambda _: b"") == 0, b"".join(seen)[-3000:].decode()
     assert b"custom code" not in b"".join(seen)
 
@@ -326,7 +325,7 @@ def test_no_question_is_asked_in_a_terminal(pictures, tmp_path):
 def test_a_mistake_is_one_sentence(arguments, change, words, pictures, sft, tmp_path):
     row = read_rows(pictures)[0] | change
     write_rows(tmp_path, row)
-    base = () if "--model_name_or_path" in arguments else ("--model_name_or_path", TINY)
+    base = () if "--model_name_or_path" in arguments else ("--model_name_or_path", ROOT)
     result = sft(*base, "--dataset_name", tmp_path, "--output_dir", tmp_path / "out", *arguments)
     assert result.returncode != 0 and "Traceback" not in result.stdout
     assert re.search(words, re.findall(r"^error: (.*)$", result.stdout, re.M)[-1]), result.stdout[-1000:]

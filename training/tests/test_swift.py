@@ -12,7 +12,6 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from .conftest import ROOT, TESTS, run, script
 from .swift_cli import (
     MODEL_TYPE,
-    TINY,
     assert_positions_are_those_of_each_sample_alone,
     losses,
     read_records,
@@ -120,7 +119,7 @@ def test_lora_from_the_command_line_with_annealing(tmp_path, stock_dir, pictures
     blocks = [load(folder).config.circle_rope for folder in (halfway, final)]
     assert blocks == [{**block, "AGE_mode": ["circle"] + ["mrope"] * 5}, block]
     # All mrope, then one, two and three layers under circle: each step has the positions of its own block.
-    model = AutoModelForImageTextToText.from_pretrained(TINY, trust_remote_code=True)
+    model = AutoModelForImageTextToText.from_pretrained(ROOT, trust_remote_code=True)
     records = read_records(tmp_path / "positions")
     for record, layers in zip(records, [(), (0,), (0, 2), (0, 2, 4)], strict=True):
         schedule = ["circle" if layer in layers else "mrope" for layer in range(6)]
@@ -133,14 +132,14 @@ def test_lora_from_the_command_line_with_annealing(tmp_path, stock_dir, pictures
 def test_packed_samples_have_the_positions_they_have_alone(layout, tmp_path, pictures):
     """On a converted checkpoint, which needs no override; with the vision tower trained."""
     result = sft(
-        *("--model", TINY, "--dataset", pictures / "train.jsonl", "--tuner_type", "full", f"--{layout}", "true"),
+        *("--model", ROOT, "--dataset", pictures / "train.jsonl", "--tuner_type", "full", f"--{layout}", "true"),
         *("--attn_impl", "flash_attention_2", "--freeze_vit", "false", "--output_dir", tmp_path / "out"),
         *("--per_device_train_batch_size", {"packing": 1, "padding_free": 3}[layout], "--max_length", 300),
         plugins=[TESTS / "flash_on_cpu.py"],
         recorded=tmp_path / "positions",
     )
     assert_trained(result, tmp_path / "out")
-    model = AutoModelForImageTextToText.from_pretrained(TINY, trust_remote_code=True).model
+    model = AutoModelForImageTextToText.from_pretrained(ROOT, trust_remote_code=True).model
     records = read_records(tmp_path / "positions")
     layouts = [assert_positions_are_those_of_each_sample_alone(record, model) for record in records]
     assert all(packed for packed, _ in layouts) and max(samples for _, samples in layouts) > 1
@@ -151,7 +150,7 @@ def test_two_processes_train_together(tmp_path, pictures):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     result = sft(
-        *("--model", TINY, "--dataset", pictures / "train.jsonl", "--tuner_type", "full", "--use_cpu", "true"),
+        *("--model", ROOT, "--dataset", pictures / "train.jsonl", "--tuner_type", "full", "--use_cpu", "true"),
         *("--ddp_backend", "gloo", "--output_dir", tmp_path / "out", "--per_device_train_batch_size", 2),
         NPROC_PER_NODE=2,
         MASTER_PORT=port,

@@ -8,10 +8,10 @@ import pytest
 from transformers import AutoModelForImageTextToText
 
 from .conftest import ROOT, TESTS, warm
-from .swift_cli import TINY, assert_positions_are_those_of_each_sample_alone, losses, read_records
+from .swift_cli import assert_positions_are_those_of_each_sample_alone, losses, read_records
 
 FEW_STEPS = (
-    *("--model", TINY, "--torch_dtype", "float32", "--tuner_type", "full", "--per_device_train_batch_size", 2),
+    *("--model", ROOT, "--torch_dtype", "float32", "--tuner_type", "full", "--per_device_train_batch_size", 2),
     *("--max_steps", 2, "--save_steps", 2, "--logging_steps", 1, "--gradient_accumulation_steps", 1),
     *("--learning_rate", 1e-3, "--warmup_ratio", 0, "--add_version", "false", "--report_to", "none"),
     *("--check_model", "false", "--split_dataset_ratio", 0),
@@ -96,7 +96,7 @@ def test_it_trains_with_the_positions_of_each_sample(kind, swift, pictures, tmp_
     assert result.returncode == 0, result.stdout[-3000:]
     if first_loss is not None:
         assert losses(out)[0] == pytest.approx(first_loss, abs=1e-4)
-    model = AutoModelForImageTextToText.from_pretrained(TINY, trust_remote_code=True).model
+    model = AutoModelForImageTextToText.from_pretrained(ROOT, trust_remote_code=True).model
     for record in read_records(tmp_path / "positions"):
         assert_positions_are_those_of_each_sample_alone(record, model)
     if kind == "generated evaluation":

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from .conftest import run
-from .swift_cli import MODEL_TYPE, REGISTER, TINY, sft
+from .conftest import ROOT, run
+from .swift_cli import MODEL_TYPE, REGISTER, sft
 
 
 def refused(result):
@@ -31,11 +31,11 @@ def in_model_kwargs(block):
         ("stock", {"AGE_mode": ["circle"] * 4}, "AGE_mode.* 4 entries.* 6 layers"),
         ("stock", {"mrope_section": [16, 24, 24]}, "mrope_section.* head_dim / 2 = 16"),
         ("stock", {"raduis": 4}, "unknown key 'raduis' .*'radius'"),
-        ("tiny", {"radius": 4}, "converted already.* radius 4 was asked for"),
+        ("converted", {"radius": 4}, "converted already.* radius 4 was asked for"),
     ],
 )
 def test_a_block_that_does_not_fit_is_refused(base, block, words, stock_dir, pictures, tmp_path):
-    base = {"stock": stock_dir, "tiny": TINY}[base]
+    base = {"stock": stock_dir, "converted": ROOT}[base]
     data = ("--dataset", pictures / "train.jsonl", "--output_dir", tmp_path)
     way = in_model_kwargs if "raduis" in block else override
     assert re.search(words, refused(sft("--model", base, *MODEL_TYPE, *way(block), *data)))
@@ -54,7 +54,7 @@ def test_a_bad_row_is_refused_before_training(change, words, pictures, tmp_path)
         change = {"messages": [{"role": "user", "content": "<image><image>Where?"}, rows[0]["messages"][1]]}
     rows[4] = {**rows[0], **change}
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    result = sft("--model", TINY, "--dataset", tmp_path / "train.jsonl", "--output_dir", tmp_path / "out")
+    result = sft("--model", ROOT, "--dataset", tmp_path / "train.jsonl", "--output_dir", tmp_path / "out")
     assert re.search(words, refused(result))
 
 

@@ -35,7 +35,7 @@ def pairs(pictures):
 
 @pytest.fixture(params=["official", "converted"])
 def model(request, stock_dir):
-    base, block = (stock_dir, {"AGE_mode": "strategy_4"}) if request.param == "official" else (ROOT / "tiny", None)
+    base, block = (stock_dir, {"AGE_mode": "strategy_4"}) if request.param == "official" else (ROOT, None)
     config = config_with_block(base, block, over_default=True)
     return Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(base, config=config)
 

@@ -1,1 +1,0 @@
-../circle_rope_imp.py

@@ -1,1 +1,0 @@
-../modeling_qwen2_5_vl_circle_rope.py
