@@ -1,4 +1,4 @@
-"""Configuration of Qwen2.5-VL with Circle-RoPE: the `circle_rope` block, the AGE schedule, and the mark of its rope."""
+"""Configuration of Qwen2.5-VL with Circle-RoPE: the `circle_rope` block, the AGE schedule, the mark of its rope."""
 
 import contextlib
 import copy
@@ -69,16 +69,12 @@ def _is_radius(value):
     return bool(re.fullmatch(r"auto(-(\d+(\.\d*)?|\.\d+))?", value)) and _is_number(float(value[5:] or 1))
 
 
-def _is_flag(value):
-    return isinstance(value, bool)
-
-
-def _is_list(value):
-    return isinstance(value, (list, tuple))
-
-
 def _is_object(value):
     return isinstance(value, dict) or hasattr(value, "to_dict")
+
+
+def _is(*kinds):
+    return lambda value: isinstance(value, kinds)
 
 
 # A test for every key of the block, and the words for it.
@@ -86,20 +82,20 @@ _BLOCK = {
     **dict.fromkeys(("radius", "circle_r"), (_is_radius, 'a number >= 0, "auto" or "auto-k" with a number k')),
     "alpha": (_is_share, "a number from 0 to 1"),
     "method": (lambda value: value in ("circle", "no_circle"), '"circle" or "no_circle"'),
-    "move_to_origin": (_is_flag, "true or false"),
+    "move_to_origin": (_is(bool), "true or false"),
     "move_to_positive": (lambda value: value in (False, "auto") or _is_number(value), 'false, "auto" or a number'),
     "dff_rate": (lambda value: value is False or _is_share(value), "false or a number from 0 to 1"),
     "AGE_mode": (
-        lambda value: value is None or _is_list(value) or value in STRATEGIES,
+        lambda value: value is None or isinstance(value, (list, tuple)) or value in STRATEGIES,
         f'null, {", ".join(STRATEGIES)}, or a list with "circle" or "mrope" for every layer',
     ),
     "image_stride": (lambda value: _is_number(value, 0), "a number >= 0"),
     "base": (lambda value: _is_number(value) and value > 1, "a number > 1"),
     "mrope_section": (
-        lambda value: _is_list(value) and len(value) == 3 and all(map(_is_whole, value)),
+        lambda value: isinstance(value, (list, tuple)) and len(value) == 3 and all(map(_is_whole, value)),
         "a list of 3 positive integers whose sum is head_dim / 2",
     ),
-    "mrope_interleaved": (_is_flag, "true or false"),
+    "mrope_interleaved": (_is(bool), "true or false"),
 }
 
 # The same for keys of upstream's, whose own code trips over another value or takes it for something else.
@@ -115,10 +111,11 @@ _UPSTREAM = {
         ("num_key_value_heads sliding_window", lambda value: value is None or _is_whole(value), "a positive integer"),
         ("rope_theta factor tokens_per_second", lambda value: _is_number(value) and value > 0, "a number > 0"),
         ("rms_norm_eps initializer_range attention_dropout", lambda value: _is_number(value, 0), "a number >= 0"),
-        ("tie_word_embeddings use_cache use_sliding_window", _is_flag, "true or false"),
-        ("hidden_act model_type rope_type type stands_for", lambda value: isinstance(value, str), "a name"),
-        ("architectures layer_types fullatt_block_indexes mrope_section", _is_list, "a list"),
-        ("rope_scaling rope_parameters auto_map quantization_config", _is_object, "an object (a dict)"),
+        ("image_token_id video_token_id vision_start_token_id vision_end_token_id", _is(int), "a token's number"),
+        ("tie_word_embeddings use_cache use_sliding_window", _is(bool), "true or false"),
+        ("hidden_act model_type rope_type type stands_for", _is(str), "a name"),
+        ("architectures layer_types fullatt_block_indexes mrope_section", _is(list, tuple), "a list"),
+        ("rope_scaling rope_parameters auto_map id2label quantization_config", _is_object, "an object (a dict)"),
         ("text_config vision_config", lambda value: value and _is_object(value), "an object (a dict) with keys"),
         (
             "dtype torch_dtype",
@@ -192,26 +189,23 @@ def age_schedule(age_mode: str | list[str] | None, num_hidden_layers: int) -> tu
     Raises:
         ValueError: a schedule of another length, or with another name in it.
     """
-    if isinstance(age_mode, (list, tuple)):
-        for name in age_mode:
-            if name not in GEOMETRIES:
-                raise ValueError(
-                    f'circle_rope["AGE_mode"] has the entry {name!r}, but each must be "circle" or "mrope".'
-                )
-        if len(age_mode) != num_hidden_layers:
-            raise ValueError(
-                f'circle_rope["AGE_mode"] is a list of {len(age_mode)} entries, but the text model has '
-                f"{num_hidden_layers} layers: give one entry for every layer."
-            )
-        return tuple(age_mode)
     half, rest = num_hidden_layers // 2, num_hidden_layers - num_hidden_layers // 2
-    if age_mode == "strategy_2":
-        return ("circle",) * half + ("mrope",) * rest
-    if age_mode == "strategy_3":
-        return ("mrope",) * half + ("circle",) * rest
-    if age_mode == "strategy_4":
-        return tuple(GEOMETRIES[layer % 2] for layer in range(num_hidden_layers))
-    return ("circle",) * num_hidden_layers
+    schedules = {
+        "strategy_2": ("circle",) * half + ("mrope",) * rest,
+        "strategy_3": ("mrope",) * half + ("circle",) * rest,
+        "strategy_4": (GEOMETRIES * num_hidden_layers)[:num_hidden_layers],
+    }
+    if age_mode in (None, *STRATEGIES):
+        return schedules.get(age_mode, ("circle",) * num_hidden_layers)
+    for name in age_mode:
+        if name not in GEOMETRIES:
+            raise ValueError(f'circle_rope["AGE_mode"] has the entry {name!r}, but each must be "circle" or "mrope".')
+    if len(age_mode) != num_hidden_layers:
+        raise ValueError(
+            f'circle_rope["AGE_mode"] is a list of {len(age_mode)} entries, but the text model has '
+            f"{num_hidden_layers} layers: give one entry for every layer."
+        )
+    return tuple(age_mode)
 
 
 def _block_of_v1(config_dict):
@@ -222,7 +216,9 @@ def _block_of_v1(config_dict):
     ):
         return None
     block = validate_circle_rope(block)
-    missing = [key for key, names in (("radius", {"radius", "circle_r"}), ("alpha", {"alpha"})) if not names & {*block}]
+    missing = [
+        key for key, names in (("radius", {"radius", "circle_r"}), ("alpha", {"alpha"})) if not names & {*block}
+    ]
     if missing:
         raise ValueError(
             f"this Circle-RoPE V1 config has no {' and no '.join(missing)} in its circle_rope block, where V1 "
@@ -266,11 +262,12 @@ def read_rope(config_dict: dict) -> dict:
 
 
 def _without_rope(config_dict):
-    """A copy of a whole config as any release wrote it without its rope, the text's part of that copy, and the rope."""
-    config_dict = dict(config_dict)
-    text = config_dict
-    if isinstance(config_dict.get("text_config"), dict):
-        text = config_dict["text_config"] = dict(config_dict["text_config"])
+    """A copy of a whole config of any release that has no rope, the text's part in it, and the rope."""
+    config_dict, text = dict(config_dict), config_dict.get("text_config")
+    if isinstance(text, dict):
+        text = config_dict["text_config"] = dict(text)
+    else:
+        text = config_dict if text is None else {}  # a config has its own rope, as this release reads it
     rope = read_rope(text)
     if "rope_type" not in rope:  # some releases wrote it twice, some tools around the text's part alone
         rope = {**read_rope(config_dict), **rope}
@@ -389,8 +386,9 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
     _auto_class = "AutoConfig"
 
     def __init__(self, circle_rope: dict | None = None, **kwargs):
+        check_config(kwargs)
         block_of_v1 = _block_of_v1({"circle_rope": circle_rope, **kwargs})
-        if kwargs.get("model_type") == V1_MODEL_TYPE or block_of_v1 is not None:
+        if block_of_v1 is not None:
             circle_rope = block_of_v1
             kwargs["architectures"] = ["Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"]
         kwargs.pop("model_type", None)

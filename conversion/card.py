@@ -17,6 +17,7 @@ UNTUNED = """\
 The weights are those of the base, converted but **not fine-tuned**: they were trained with other positions than they
 see here, so answers are worse until the model has been fine-tuned. The paper reports that cost: behind the baseline
 at 3k steps, ahead of it at 8.5k."""
+
 # Licences of Qwen2.5-VL that the Hub knows by no identifier of its own.
 NAMED_LICENCES = ("qwen-research", "qwen")
 
@@ -79,6 +80,7 @@ def make_card(
     data = {"language": own.data.get("language"), "base_model": base_model, **licence}
     if not plan.is_own:
         own = ModelCard(card.NO_CARD)
+    if not plan.is_own or UNTUNED in own.text:
         origin = card.origin(base_model)
         words = {"intro": f"{origin[0].upper()}{origin[1:]} with Circle-RoPE positions.", "tuning": UNTUNED}
     if code_repo is not None:
