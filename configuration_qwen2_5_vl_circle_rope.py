@@ -69,10 +69,6 @@ def _is_radius(value):
     return bool(re.fullmatch(r"auto(-(\d+(\.\d*)?|\.\d+))?", value)) and _is_number(float(value[5:] or 1))
 
 
-def _is_object(value):
-    return isinstance(value, dict) or hasattr(value, "to_dict")
-
-
 def _is(*kinds):
     return lambda value: isinstance(value, kinds)
 
@@ -115,8 +111,8 @@ _UPSTREAM = {
         ("tie_word_embeddings use_cache use_sliding_window", _is(bool), "true or false"),
         ("hidden_act model_type rope_type type stands_for", _is(str), "a name"),
         ("architectures layer_types fullatt_block_indexes mrope_section", _is(list, tuple), "a list"),
-        ("rope_scaling rope_parameters auto_map id2label quantization_config", _is_object, "an object (a dict)"),
-        ("text_config vision_config", lambda value: value and _is_object(value), "an object (a dict) with keys"),
+        ("rope_scaling rope_parameters auto_map id2label quantization_config", _is(dict), "an object (a dict)"),
+        ("text_config vision_config", lambda value: isinstance(value, dict) and value, "an object (a dict) with keys"),
         (
             "dtype torch_dtype",
             lambda value: isinstance(getattr(torch, value, 0) if isinstance(value, str) else value, torch.dtype),
@@ -263,11 +259,9 @@ def read_rope(config_dict: dict) -> dict:
 
 def _without_rope(config_dict):
     """A copy of a whole config of any release that has no rope, the text's part in it, and the rope."""
-    config_dict, text = dict(config_dict), config_dict.get("text_config")
-    if isinstance(text, dict):
-        text = config_dict["text_config"] = dict(text)
-    else:
-        text = config_dict if text is None else {}  # a config has its own rope, as this release reads it
+    config_dict = text = dict(config_dict)
+    if config_dict.get("text_config"):
+        text = config_dict["text_config"] = dict(config_dict["text_config"])
     rope = read_rope(text)
     if "rope_type" not in rope:  # some releases wrote it twice, some tools around the text's part alone
         rope = {**read_rope(config_dict), **rope}
@@ -386,6 +380,7 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
     _auto_class = "AutoConfig"
 
     def __init__(self, circle_rope: dict | None = None, **kwargs):
+        kwargs = {key: value.to_dict() if hasattr(value, "to_dict") else value for key, value in kwargs.items()}
         check_config(kwargs)
         block_of_v1 = _block_of_v1({"circle_rope": circle_rope, **kwargs})
         if block_of_v1 is not None:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import ModelCard
@@ -76,7 +77,7 @@ def make_card(
     Where the base is Circle-RoPE already, its card is its owner's. `code_repo` is the id of the repository that the
     code is in, or None for its own.
     """
-    own, words = read_card(plan.base), {}
+    own, words = read_card(plan.base), dict[str, Any]()
     data = {"language": own.data.get("language"), "base_model": base_model, **licence}
     if not plan.is_own:
         own = ModelCard(card.NO_CARD)

@@ -120,7 +120,7 @@ class Publication:
         self.plan.files[CARD] = self._make_card(self._name).encode()
 
     def _keep_edited_card(self):
-        """Of a directory that an earlier run wrote, a card that somebody edited stays, unless an option says otherwise."""
+        """Of a directory that an earlier run wrote, an edited card stays as it is unless an option says otherwise."""
         if self.is_ours or self.order.license or self.order.base_model or not is_written(self.plan, self.output):
             return
         there = (self.output / CARD).read_bytes()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -49,7 +50,10 @@ BLOCKS = {
     "strategy_4": {"AGE_mode": "strategy_4"},
     "a list": {"AGE_mode": ["mrope", "circle", "circle", "mrope"], "radius": 3},
 }
+# The last is there from some release of 5 on; pipeline("any-to-any") loads by it.
 EVERY_AUTO_CLASS = (AutoModelForVision, AutoModelForImageTextToText, AutoModelForCausalLM)
+if hasattr(transformers, "AutoModelForMultimodalLM"):
+    EVERY_AUTO_CLASS += (transformers.AutoModelForMultimodalLM,)
 
 
 @pytest.fixture(scope="module", params=BLOCKS)
