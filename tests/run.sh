@@ -61,9 +61,10 @@ tools() {
     tool evaluation-evalscope -r evaluation/requirements_evalscope.txt
     tool transformers-serve fastapi uvicorn openai python-multipart rich
 
-    # vLLM has a torch of its own. The CPU wheel brings builds for CUDA beside it: two are not needed, and torchvision
-    # describes operators that it lacks.
-    environment serving -r serving/tests/requirements.txt
+    # vLLM's CPU wheel asks for a CPU build of torch, which pip finds where it is set up to look beyond the package
+    # index. It brings builds for CUDA beside it: two are not needed, and torchvision describes operators that it lacks.
+    environment serving pip
+    "$environments/serving/bin/python" -m pip install --quiet -r serving/tests/requirements.txt
     uv pip uninstall --quiet --python "$environments/serving/bin/python" torchaudio torchcodec
     sed -i '/^    _meta_registrations,$/d' "$environments"/serving/lib/python3*/site-packages/torchvision/__init__.py
     uv pip install --quiet --python "$environments/serving/bin/python" --no-deps --reinstall ./serving

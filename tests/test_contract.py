@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from PIL import Image
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    AutoProcessor,
     DynamicCache,
     Qwen2_5_VLForConditionalGeneration,
 )
@@ -85,6 +87,17 @@ def test_every_layout_loads_whole_through_every_auto_class(base_dir, converted, 
     headless, info = AutoModel.from_pretrained(directory, trust_remote_code=True, output_loading_info=True)
     assert not info["missing_keys"] and set(info["unexpected_keys"]) <= {"lm_head.weight"}
     assert all(torch.equal(tensor, state[f"model.{name}"]) for name, tensor in headless.state_dict().items())
+
+
+@torch.no_grad()
+def test_the_root_is_a_checkpoint_that_answers():
+    model = load_whole(AutoModelForVision, ROOT, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(ROOT, trust_remote_code=True)
+    content = [{"type": "image"}, {"type": "text", "text": "Where is the red circle?"}]
+    prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    inputs = processor(text=[prompt], images=[Image.open(ROOT / "examples" / "shapes.png")], return_tensors="pt")
+    answer = model.generate(**inputs, max_new_tokens=8)[0, inputs["input_ids"].shape[1] :]
+    assert processor.decode(answer, skip_special_tokens=True) == "top right"
 
 
 def test_a_checkpoint_whose_names_do_not_fit_is_refused(converted, tmp_path):

@@ -6,8 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import transformers
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+from PIL import Image
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    Trainer,
+    TrainingArguments,
+)
 
 from tests.hub_client import NAME, ask, environment
 from tests.hub_server import Repo
@@ -83,3 +92,21 @@ def test_its_configuration_and_tokenizer_need_no_more_than_the_root():
     tokenizer = AutoTokenizer.from_pretrained(ROOT)
     assert config.schedule == ("circle", "mrope") * 3
     assert tokenizer.convert_tokens_to_ids("<|image_pad|>") == config.image_token_id
+
+
+def test_a_step_of_trainer_changes_it_and_what_is_saved_loads(tmp_path):
+    model = AutoModelForImageTextToText.from_pretrained(ROOT, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(ROOT, trust_remote_code=True)
+    text = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{}<|im_end|>\n"
+    text += "<|im_start|>assistant\n{}<|im_end|>"
+    picture = [Image.open(ROOT / "examples" / "shapes.png")]
+    row = processor(text=[text.format("Where is the red circle?", "bottom left")], images=picture, return_tensors="pt")
+    row["labels"] = torch.cat([torch.full((1, row["input_ids"].shape[1] - 4), -100), row["input_ids"][:, -4:]], 1)
+    wrong = model(**row).loss.item()
+    arguments = TrainingArguments(tmp_path, max_steps=1, learning_rate=1e-3, report_to="none", use_cpu=True)
+    trainer = Trainer(model, arguments, train_dataset=[row], data_collator=lambda rows: rows[0])
+    assert trainer.train().training_loss == pytest.approx(wrong, abs=1e-4) and wrong > 1
+    trainer.save_model(tmp_path / "saved")
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path / "saved", trust_remote_code=True)
+    assert again.config.circle_rope == model.config.circle_rope
+    assert again(**row).loss.item() < wrong - 0.1
