@@ -51,12 +51,8 @@ V1_ARCHITECTURE = "Qwen2_5_VLForConditionalGeneration_CircleRoPE"
 # ---- What a key allows ----------------------------------------------------------------------------------------------
 
 
-def _is_number(value, least=-3.4e38):  # finite in float32, too, which positions are
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= 3.4e38
-
-
-def _is_share(value):
-    return _is_number(value, 0) and value <= 1
+def _is_number(value, least=-3.4e38, most=3.4e38):  # finite in float32, too, which positions are
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_whole(value):
@@ -76,11 +72,11 @@ def _is(*kinds):
 # A test for every key of the block, and the words for it.
 _BLOCK = {
     **dict.fromkeys(("radius", "circle_r"), (_is_radius, 'a number >= 0, "auto" or "auto-k" with a number k')),
-    "alpha": (_is_share, "a number from 0 to 1"),
+    "alpha": (lambda value: _is_number(value, 0, 1), "a number from 0 to 1"),
     "method": (lambda value: value in ("circle", "no_circle"), '"circle" or "no_circle"'),
     "move_to_origin": (_is(bool), "true or false"),
     "move_to_positive": (lambda value: value in (False, "auto") or _is_number(value), 'false, "auto" or a number'),
-    "dff_rate": (lambda value: value is False or _is_share(value), "false or a number from 0 to 1"),
+    "dff_rate": (lambda value: value is False or _is_number(value, 0, 1), "false or a number from 0 to 1"),
     "AGE_mode": (
         lambda value: value is None or isinstance(value, (list, tuple)) or value in STRATEGIES,
         f'null, {", ".join(STRATEGIES)}, or a list with "circle" or "mrope" for every layer',
@@ -104,7 +100,7 @@ _UPSTREAM = {
             _is_whole,
             "a positive integer",
         ),
-        ("num_key_value_heads sliding_window", lambda value: value is None or _is_whole(value), "a positive integer"),
+        ("num_key_value_heads sliding_window", lambda value: _is_whole(value), "a positive integer or null"),
         ("rope_theta factor tokens_per_second", lambda value: _is_number(value) and value > 0, "a number > 0"),
         ("rms_norm_eps initializer_range attention_dropout", lambda value: _is_number(value, 0), "a number >= 0"),
         ("image_token_id video_token_id vision_start_token_id vision_end_token_id", _is(int), "a token's number"),
@@ -115,8 +111,8 @@ _UPSTREAM = {
         ("text_config vision_config", lambda value: isinstance(value, dict) and value, "an object (a dict) with keys"),
         (
             "dtype torch_dtype",
-            lambda value: isinstance(getattr(torch, value, 0) if isinstance(value, str) else value, torch.dtype),
-            'the name of a dtype, such as "bfloat16"',
+            lambda value: isinstance(getattr(torch, str(value), value), torch.dtype),
+            "a dtype's name",
         ),
     )
     for key in keys.split()
@@ -212,10 +208,8 @@ def _block_of_v1(config_dict):
     ):
         return None
     block = validate_circle_rope(block)
-    missing = [
-        key for key, names in (("radius", {"radius", "circle_r"}), ("alpha", {"alpha"})) if not names & {*block}
-    ]
-    if missing:
+    known = {"radius" if key == "circle_r" else key for key in block}
+    if missing := [key for key in ("radius", "alpha") if key not in known]:
         raise ValueError(
             f"this Circle-RoPE V1 config has no {' and no '.join(missing)} in its circle_rope block, where V1 "
             "computed with -1 and so with meaningless positions: add the value that the checkpoint was meant to have."
@@ -244,10 +238,8 @@ def read_rope(config_dict: dict) -> dict:
     `{"type": "mrope"}` beside a rope type means that type with sections, and alone the default one. Of both forms side
     by side `rope_scaling` counts, as upstream, unless it is our mark.
     """
-    parts = [config_dict.get(key) for key in ("rope_parameters", "rope_scaling")]
-    parts = [part for part in parts if isinstance(part, dict)]
-    rope = {}
-    for part in sorted(parts, key=lambda part: part.get("rope_type") != MARK):
+    parts, rope = [config_dict.get("rope_parameters") or {}, config_dict.get("rope_scaling") or {}], {}
+    for part in sorted(filter(None, parts), key=lambda part: part.get("rope_type") != MARK):
         names = [part.get("stands_for"), part.get("rope_type"), part.get("type")]
         scaled = [name for name in names if name not in (None, MARK, "mrope", "default")]
         rope |= {key: value for key, value in part.items() if key not in ("rope_type", "type", "stands_for")}

@@ -110,7 +110,7 @@ TEXT, VISION = "text_config", "vision_config"
             {"torch_dtype": {"text_config": "bfloat16"}},
             "torch_dtype is {'text_config': 'bfloat16'}, but must be",
         ),
-        (None, {"dtype": "auto"}, "dtype is 'auto', but must be the name of a dtype"),
+        (None, {"dtype": "auto"}, "dtype is 'auto', but must be a dtype's name"),
         (TEXT, {"dtype": 16}, r"text_config\['dtype'\] is 16, .*dtype"),
         (None, {"rope_scaling": "yarn"}, "rope_scaling is 'yarn', but must be an object"),
         (TEXT, {"rope_scaling": "yarn"}, r"text_config\['rope_scaling'\] is 'yarn'"),

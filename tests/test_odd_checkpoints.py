@@ -122,8 +122,11 @@ def top(**values):
         (top(text_config=5), "in .*config.json, text_config is 5, but must be an object"),
         (top(text_config={}), "in .*config.json, text_config is {}, but must be an object"),
         (top(vision_config=[]), r"in .*config.json, vision_config is \[\], but must be an object"),
-        (top(torch_dtype={"vision_config": "float32"}), "in .*config.json, torch_dtype is {.*}, but must be the name"),
-        (top(dtype="auto"), "in .*config.json, dtype is 'auto', but must be the name of a dtype"),
+        (
+            top(torch_dtype={"vision_config": "float32"}),
+            "in .*config.json, torch_dtype is {.*}, but must be a dtype's name",
+        ),
+        (top(dtype="auto"), "in .*config.json, dtype is 'auto', but must be a dtype's name"),
         (top(rope_scaling="yarn"), "in .*config.json, rope_scaling is 'yarn', but must be an object"),
         (text_config(num_attention_heads="4"), r"text_config\['num_attention_heads'\] is '4', but must be a positive"),
         (top(image_token_id=400), "image_token_id 400, but it must be a token's, from 0 to 399"),

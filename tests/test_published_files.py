@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from conversion.core import MODULES
 from tests import warm_python
-from tests.models import CHECKPOINT, ROOT, copy_checkpoint
+from tests.models import CHECKPOINT, ROOT, copy_checkpoint, save_as_stock
 
 SECRET = "hf_" + "a" * 34
 
@@ -139,8 +138,8 @@ def card_in(folder):
     return ModelCard((folder / "README.md").read_text())
 
 
-def test_a_converted_folder_has_a_card_and_hands_it_on(base_dir, tmp_path):
-    base = shutil.copytree(base_dir, tmp_path / "base")
+def test_a_converted_folder_has_a_card_and_hands_it_on(tmp_path):
+    base = save_as_stock(tmp_path / "base")
     data = {"license": "other", "license_name": "qwen-research", "license_link": "https://hf.co/q/LICENSE"}
     (base / "README.md").write_text(f"---\n{json.dumps({**data, 'language': ['en', 'zh']})}\n---\n# Theirs\n")
     result = push(base, "--output-dir", tmp_path / "out", "--base-model", "qwen/base")
@@ -155,16 +154,16 @@ def test_a_converted_folder_has_a_card_and_hands_it_on(base_dir, tmp_path):
         assert "not fine-tuned**" in card.text and "[qwen-research](https://hf.co/q/LICENSE)" in card.text
 
 
-def test_a_card_of_an_earlier_run_gets_the_id_and_keeps_what_was_edited(base_dir, tmp_path):
-    convert = ("--output-dir", tmp_path / "out")
-    assert push(base_dir, *convert).returncode == 0
+def test_a_card_of_an_earlier_run_gets_the_id_and_keeps_what_was_edited(tmp_path):
+    base, convert = save_as_stock(tmp_path / "base"), ("--output-dir", tmp_path / "out")
+    assert push(base, *convert).returncode == 0
     publish_it = (*convert, "--repo-id", "user/name", "--no-upload")
-    assert push(base_dir, *publish_it).returncode == 0
+    assert push(base, *publish_it).returncode == 0
     assert 'from_pretrained("user/name"' in card_in(tmp_path / "out").text
     edited = (tmp_path / "out" / "README.md").read_text() + "\nMine.\n"
     (tmp_path / "out" / "README.md").write_text(edited)
     for arguments in (publish_it, convert):
-        assert push(base_dir, *arguments).returncode == 0
+        assert push(base, *arguments).returncode == 0
         assert (tmp_path / "out" / "README.md").read_text() == edited
 
 
