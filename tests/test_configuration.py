@@ -310,6 +310,18 @@ def test_a_text_config_of_either_release_is_read():
     assert text_rope(Qwen2_5_VLConfig_CircleRoPE_V2(**arguments)) == (20000, [2, 3, 3])
 
 
+def test_circle_r_is_the_radius():
+    assert make_config({"circle_r": 3}).make_geometry("circle").radius == 3
+
+
+@pytest.mark.parametrize("age_mode", ["strategy_2", "strategy_3", "strategy_4", ["mrope", "circle"] * 2], ids=str)
+def test_circle_is_the_first_of_the_geometries_in_use(age_mode):
+    assert make_config({"AGE_mode": age_mode}).geometries == ("circle", "mrope")
+    assert make_config().geometries == ("circle",) and make_config({"AGE_mode": ["mrope"] * 4}).geometries == (
+        "mrope",
+    )
+
+
 def test_the_given_block_is_not_shared():
     block = {"radius": 3}
     config = make_config(block)
