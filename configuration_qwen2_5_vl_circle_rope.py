@@ -161,12 +161,11 @@ def check_config(config_dict: dict, place: str = "{}") -> None:
     Raises:
         ValueError: a value of another kind than its key has.
     """
-    sizes = {key for key, (is_allowed, _) in _UPSTREAM.items() if is_allowed is _is_whole}
-    given = {key: value for key, value in config_dict.items() if value is not None or key in sizes}
+    may_be_null = {key for key, (is_allowed, _) in _UPSTREAM.items() if is_allowed is not _is_whole}
+    given = {key: value for key, value in config_dict.items() if value is not None or key not in may_be_null}
     _refuse_others(given, _UPSTREAM, place)
-    for key in ("text_config", "vision_config", "rope_parameters", "rope_scaling"):
-        if isinstance(given.get(key), dict):
-            check_config(given[key], place.format(key) + "[{!r}]")
+    for key in {"text_config", "vision_config", "rope_parameters", "rope_scaling"} & given.keys():
+        check_config(given[key], place.format(key) + "[{!r}]")
 
 
 def age_schedule(age_mode: str | list[str] | None, num_hidden_layers: int) -> tuple[str, ...]:

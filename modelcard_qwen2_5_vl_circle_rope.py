@@ -82,14 +82,8 @@ print(processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_spe
 `device_map="auto"` needs `pip install accelerate`; leave it out to load on the CPU. On transformers 4.57
 `AutoModelForVision2Seq`, the name that older code has, loads the same model.
 
-`trust_remote_code=True` runs the Python files of $code. Read them, then pin the commit that you read, so that a
-later change is not run unseen:
-
-```python
-model = AutoModelForImageTextToText.from_pretrained(
-    "$repo", trust_remote_code=True, revision="COMMIT", code_revision="$commit", dtype="auto"
-)
-```
+`trust_remote_code=True` runs the Python files of $code. Read them, then pin the commit that you read with
+`revision="COMMIT", code_revision="$commit"`, so that a later change is not run unseen.
 
 $tuning
 
@@ -124,19 +118,19 @@ def make_card(
     """The whole text of the card of a converted or fine-tuned checkpoint.
 
     Args:
-        own: the owner's card. Its text is kept, what its metadata says stays, and only the part between our two marks
-            is written anew.
-        block: the `circle_rope` block.
-        schedule: the geometry of every layer.
+        own: the owner's card: its text and metadata stay, and only the part between our two marks is written anew.
+        block, schedule: the `circle_rope` block, and the geometry of every layer.
         repo: the id that the examples load.
-        data: metadata: `base_model` (None where it is not known), `license` and what belongs to it, which count, and
-            what fills up the owner's.
+        data: metadata: what fills up the owner's, and `base_model` (None where it is not known), `license` and what
+            belongs to it, which count over the owner's.
         quantization: the `quantization_config`, where the weights are quantised; its package is needed for loading.
         is_adapter: whether what is published is an adapter of the base.
-        words: for places of the template, in place of the usual ones: `intro`, `code`, `commit`, `tuning`.
+        words: `intro`, `code`, `commit` and `tuning` of the template, where they are not the usual ones.
     """
     base, method = data["base_model"], (quantization or {}).get("quant_method")
+    usual = {"intro": f"Made from {origin(base)}.", "code": "this repo", "commit": "COMMIT", "tuning": TUNED}
     text = CARD.substitute(
+        usual | words,
         title="## Circle-RoPE" if own.text.strip() and BEGIN not in own.text else f"# {repo.split('/')[-1]}",
         block=json.dumps(block, indent=2, ensure_ascii=False),
         meaning="\n".join(f"- `{key}`: {MEANING[key]}." for key in block),
@@ -144,13 +138,6 @@ def make_card(
         repo=repo,
         quantiser=f" {method}" if method in QUANTISERS else "",
         licence=licence_sentence(data, base),
-        **{
-            "intro": f"Made from {origin(base)}.",
-            "code": "this repo",
-            "commit": "COMMIT",
-            "tuning": TUNED,
-            **words,
-        },
     )
     counts = {key: value for key, value in data.items() if key == "base_model" or key.startswith("license")}
     data = {

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
+from circle_rope_imp import CircleGeometry
 from configuration_qwen2_5_vl_circle_rope import (
     AUTO_MAP,
     MARK,
@@ -188,6 +189,20 @@ def test_v1_centres_no_grid_unless_its_block_says_so(given):
         first = [0, 7.07107, -7.07107] if not given else [0, -7.07107, 7.07107]
         assert config.make_geometry("circle").frame(1, 2)[:, 0].tolist() == pytest.approx(first, abs=2e-5)
         assert config.circle_rope == {"move_to_origin": False, **block}
+
+
+@pytest.mark.parametrize(
+    "block, words",
+    [({"alpha": 0.5}, "no radius in"), ({"circle_r": 10}, "no alpha in"), ({}, "no radius and no alpha in")],
+    ids=str,
+)
+def test_a_v1_block_needs_a_radius_by_either_name_and_alpha(block, words):
+    given = {**config_arguments(), "model_type": V1_MODEL_TYPE}
+    with pytest.raises(ValueError, match=words):
+        Qwen2_5_VLConfig_CircleRoPE_V2.from_dict({**given, "circle_rope": block})
+    whole = {"circle_r": 4, "alpha": 0.25}
+    config = Qwen2_5_VLConfig_CircleRoPE_V2.from_dict({**given, "circle_rope": whole})
+    assert config.make_geometry("circle") == CircleGeometry(4, 0.25, move_to_origin=False)
 
 
 def test_a_refused_block_leaves_the_config_as_it_was():
@@ -377,6 +392,17 @@ def test_every_way_to_write_a_rope_means_the_same_on_every_release(keys, name):
     found = rope(rope_theta=10000.0, **keys)
     assert found["rope_type"] == name and found["mrope_section"] == [2, 3, 3]
     assert found["rope_theta"] == 10000.0
+
+
+def test_reading_every_way_to_write_a_rope_gives_one_dict():
+    plain = {"rope_type": "default", "rope_theta": 1e4, **SECTIONS}
+    for scaling in ({"type": "mrope"}, {"rope_type": "mrope"}, {"rope_type": "default", "type": "mrope"}):
+        assert read_rope({"rope_theta": 1e4, "rope_scaling": {**scaling, **SECTIONS}}) == plain
+    marked = {"rope_type": MARK, "stands_for": "yarn", "rope_theta": 1e4, **YARN}
+    yarn = {"rope_type": "yarn", "rope_theta": 1e4, **YARN}
+    assert read_rope({"rope_parameters": marked, "rope_scaling": marked}) == yarn
+    assert read_rope({"rope_parameters": plain, "rope_scaling": {"type": "yarn", **YARN}}) == yarn
+    assert read_rope({}) == {} and read_rope({"rope_theta": 5e5}) == {"rope_theta": 5e5}
 
 
 def test_the_mark_is_in_the_config_and_stands_for_its_rope(tmp_path):

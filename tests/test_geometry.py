@@ -65,6 +65,7 @@ def test_sequence_equals_the_reference(sequence, name):
 
 
 def test_the_equations_by_hand():
+    assert mrope_index(2, 3).tolist() == [[0] * 6, [0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]]
     assert_index(circle_index(2, 2), CENTRED)
     assert_index(circle_index(2, 2, move_to_origin=False), NOT_CENTRED)
     assert_index(circle_index(2, 2, method="no_circle"), FLAT)
