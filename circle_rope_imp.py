@@ -130,7 +130,7 @@ class MRopeGeometry:
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
         points = torch.zeros(3, grid_h, grid_w, **_EXACT)
-        rows = points.numpy()
+        rows = points.numpy()  # the same numbers, assigned faster
         rows[1] = _ramp(grid_h)[:, None]
         rows[2] = _ramp(grid_w)
         return points.flatten(1)
@@ -219,7 +219,7 @@ def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tens
     Returns:
         float32 scalar, on the device of the input; 0 means that every text token is equally far from all of them.
     """
-    distances = torch.cdist(
+    distances = torch.cdist(  # (text_tokens, image_tokens)
         text_positions.double().T, image_positions.double().T, compute_mode="donot_use_mm_for_euclid_dist"
     )
     return (distances - distances.mean(-1, keepdim=True)).abs().mean().float()
