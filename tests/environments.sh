@@ -16,6 +16,6 @@ fi
 # environment NAME REQUIREMENT...: made, or brought up to date.
 environment() {
     [ -x "$environments/$1/bin/python" ] || uv venv --quiet --seed --python "${PYTHON:-python3}" "$environments/$1"
-    uv pip install --quiet --upgrade --python "$environments/$1/bin/python" "${@:2}"
+    uv pip install --quiet --upgrade-package transformers --python "$environments/$1/bin/python" "${@:2}"
 }
 export -f environment

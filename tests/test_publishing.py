@@ -89,7 +89,7 @@ def test_published_and_loaded_back_over_the_wire(hub, push, tmp_path):
     assert data["base_model"] == "user/base" and data["base_model_relation"] == "finetune"
     assert {"custom_code", "circle-rope", "age"} <= set(data["tags"])
     for words in (
-        "Two million parameters",
+        "two million weights",
         "code_revision",
         "AutoModelForVision2Seq",
         "8.5k",
