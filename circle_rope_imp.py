@@ -14,12 +14,24 @@ from typing import NamedTuple
 
 import torch
 
-# ---- Geometry -------------------------------------------------------------------------------------------------------
+# ---- Circle-RoPE of one picture (paper section 4.1, equations 2 to 12) ----------------------------------------------
+
+_EXACT = {"dtype": torch.float64, "device": "cpu"}
+
+# An orthonormal basis of the plane perpendicular to the text axis (1, 1, 1), (3, 1) each: u = (-1, 1, 0) / sqrt(2) and
+# v = (-1, -1, 2) / sqrt(6) in the paper's order (w, h, t). The rows here are (t, h, w).
+_U = torch.tensor([[0], [1], [-1]], **_EXACT) / math.sqrt(2)
+_V = torch.tensor([[2], [-1], [-1]], **_EXACT) / math.sqrt(6)
+
+
+def _count(first, count):
+    """first, first + 1, ...: float64 `(count,)`."""
+    return torch.arange(first, first + count, **_EXACT)
 
 
 @dataclass(frozen=True)
 class CircleGeometry:
-    """The circle index (paper 4.1): every image token on a ring perpendicular to the text axis.
+    """The circle index: every image token on a ring perpendicular to the text axis.
 
     Attributes:
         radius: radius of the ring in index units, or `"auto"` / `"auto-k"` for k times the absolute value of the
@@ -28,10 +40,11 @@ class CircleGeometry:
         alpha: weight of the angle a cell has in the image against the angle by its row-major number.
         method: `"circle"`, or `"no_circle"` for the flat grid turned onto the ring's plane.
         move_to_origin: centre the grid on (0, 0) first.
-        move_to_positive: `False`, or `"auto"` to raise every component by |smallest one|, or a number to raise
+        move_to_positive: `False` or 0, or `"auto"` to raise every component by |smallest one|, or a number to raise
             that much further.
         dff_rate: `False`, or the weight of the flat grid that is blended into the ring.
-        image_stride: the i-th vision block of a sample moves (i - 1) times this further along the text axis.
+        image_stride: the i-th vision block of a sample moves (i - 1) times this further along the text axis
+            (section 4.3).
     """
 
     radius: float | str = 10
@@ -56,39 +69,52 @@ class CircleGeometry:
 
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
-        # Centring subtracts (max + min) / 2. Few operations: a new size of picture costs about one of upstream's.
-        top, left = ((grid_h - 1) / 2, (grid_w - 1) / 2) if self.move_to_origin else (0.0, 0.0)
-        y, x = _range(-top, grid_h), _range(-left, grid_w)
+        # Coordinate centralisation: (max + min) / 2 is subtracted from either axis.
+        top, left = ((grid_h - 1) / 2, (grid_w - 1) / 2) if self.move_to_origin else (0, 0)
+        y, x = _count(-top, grid_h)[:, None], _count(-left, grid_w)  # (grid_h, 1) and (grid_w,)
+
         if self.method == "no_circle":
-            points = self._flat(y, x)
+            points = self._flat(y, x)  # (3, cells)
         else:
-            largest = abs(max(grid_h - 1 - top, grid_w - 1 - left))
-            # cos(angle) * u + sin(angle) * v is one cosine a third of a turn apart on each row.
-            points = (self._angles(y, x) + _PHASES).cos_().mul_(math.sqrt(2 / 3) * self._radius(largest))
-            if self.dff_rate is not False:
+            # Mixed-angle circular mapping.
+            theta, radius = self._mixed_angle(y, x), self._radius(y, x)  # (cells,) and a number
+            ring_x, ring_y = radius * theta.cos(), radius * theta.sin()  # (cells,) each
+            # Target plane rotation.
+            points = ring_x * _U + ring_y * _V  # (3, cells)
+            if self.dff_rate:
                 points = (1 - self.dff_rate) * points + self.dff_rate * self._flat(y, x)
-        if self.move_to_positive is not False:
+
+        # Shift along the text axis.
+        if self.move_to_positive:
             points = points + points.min().abs()
             if self.move_to_positive != "auto":
                 points = points + self.move_to_positive
         return points
 
-    def _flat(self, y, x):
-        return _PLANE @ torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))]).flatten(1)
-
-    def _angles(self, y, x):
-        angles = torch.atan2(y[:, None], x).flatten()
-        low, high = (bound.item() for bound in angles.aminmax())
-        scale = 2 * math.pi / (high - low) if high > low else 1.0
+    def _mixed_angle(self, y, x):
+        """theta = alpha * SA + (1 - alpha) * GA of the cells in row-major order, `(cells,)`."""
+        # SA, the angle at which the origin sees a cell, stretched so that the smallest is 0 and the largest 2 pi.
+        spatial = torch.atan2(y, x).flatten()
+        low, high = (bound.item() for bound in spatial.aminmax())
         if high > low:
-            angles.sub_(low)
-        number = torch.arange(angles.numel(), dtype=torch.float64, device="cpu")
-        return angles.mul_(self.alpha * scale).add_(number, alpha=(1 - self.alpha) * 2 * math.pi / angles.numel())
+            spatial = (spatial - low) * (2 * math.pi / (high - low))
+        # GA, an equal share of the circle for every cell.
+        cells = spatial.numel()
+        grid = _count(0, cells) * (2 * math.pi / cells)
+        return self.alpha * spatial + (1 - self.alpha) * grid
 
-    def _radius(self, largest_coordinate):
+    def _radius(self, y, x):
         if not isinstance(self.radius, str):
             return self.radius
-        return float(self.radius.removeprefix("auto").removeprefix("-") or 1) * largest_coordinate
+        largest = max(y[-1].item(), x[-1].item())  # after centring, too, no smaller than any other's absolute value
+        return float(self.radius.removeprefix("auto").removeprefix("-") or 1) * largest
+
+    def _flat(self, y, x):
+        """The grid itself in the ring's plane, `(3, cells)`."""
+        return x.expand(len(y), -1).flatten() * _U + y.expand(-1, len(x)).flatten() * _V
+
+
+# ---- M-RoPE of one picture ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -102,22 +128,11 @@ class MRopeGeometry:
 
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
-        points = torch.zeros(3, grid_h, grid_w, dtype=torch.float64, device="cpu")
-        rows = points.numpy()
+        points = torch.zeros(3, grid_h, grid_w, **_EXACT)
+        rows = points.numpy()  # the same numbers, assigned faster
         rows[1] = _ramp(grid_h)[:, None]
         rows[2] = _ramp(grid_w)
         return points.flatten(1)
-
-
-# An orthonormal basis of the plane perpendicular to (1, 1, 1), in columns: u = (-1, 1, 0) / sqrt(2) and
-# v = (-1, -1, 2) / sqrt(6) have the components (w, h, t), and the rows here are (t, h, w).
-_PLANE = torch.tensor([[0, 2], [math.sqrt(3), -1], [-math.sqrt(3), -1]], dtype=torch.float64, device="cpu")
-_PLANE /= math.sqrt(6)
-_PHASES = torch.tensor([[-1 / 2], [1 / 6], [5 / 6]], dtype=torch.float64, device="cpu") * math.pi
-
-
-def _range(first, count):
-    return torch.arange(first, first + count, dtype=torch.float64, device="cpu")
 
 
 def _read_only(values):
@@ -134,37 +149,31 @@ def _ramp(length):
 
 @functools.lru_cache(maxsize=32)
 def _long_ramp(bits):
-    return _read_only(_range(0, 1 << bits))
+    return _read_only(_count(0, 1 << bits))
 
 
 def circle_index(
-    grid_h: int,
-    grid_w: int,
-    radius: float | str = 10,
-    alpha: float = 0.5,
-    method: str = "circle",
-    move_to_origin: bool = True,
-    move_to_positive: bool | float | str = False,
-    dff_rate: bool | float = False,
-    device: torch.device | str | None = None,
+    grid_h: int, grid_w: int, *values, device: torch.device | str | None = None, **named_values
 ) -> torch.Tensor:
     """Circle index of one image (paper eq. 2-12), before it is shifted to its place in a sequence.
 
     Args:
         grid_h, grid_w: rows and columns of the merged grid.
-        radius, alpha, method, move_to_origin, move_to_positive, dff_rate: see `CircleGeometry`.
+        values, named_values: radius, alpha, method, move_to_origin, move_to_positive, dff_rate: see `CircleGeometry`.
         device: where the result is wanted; the CPU if not given.
 
     Returns:
         float32 `(3, grid_h * grid_w)`, rows (t, h, w), tokens in row-major order.
     """
-    geometry = CircleGeometry(radius, alpha, method, move_to_origin, move_to_positive, dff_rate)
-    return geometry.frame(grid_h, grid_w).to(torch.float32).to(device)
+    return CircleGeometry(*values, **named_values).frame(grid_h, grid_w).to(torch.float32).to(device)
 
 
 def mrope_index(grid_h: int, grid_w: int, device: torch.device | str | None = None) -> torch.Tensor:
     """M-RoPE index of one image: float32 `(3, grid_h * grid_w)`, rows (t, h, w), tokens in row-major order."""
     return MRopeGeometry().frame(grid_h, grid_w).to(torch.float32).to(device)
+
+
+# ---- Which frequency pairs an axis turns ----------------------------------------------------------------------------
 
 
 def interleaved_section(pairs: int) -> tuple[int, int, int]:
@@ -194,6 +203,9 @@ def turns(mrope_section: Sequence[int]) -> list[tuple[int, slice]]:
     return [(axis, slice(axis, 3 * mrope_section[axis], 3)) for axis in (1, 2)]
 
 
+# ---- Per-Token Distance (paper equation 1) --------------------------------------------------------------------------
+
+
 def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tensor) -> torch.Tensor:
     """Per-Token Distance (paper eq. 1): how unevenly far a text token is from the tokens of an image.
 
@@ -206,7 +218,7 @@ def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tens
     Returns:
         float32 scalar, on the device of the input; 0 means that every text token is equally far from all of them.
     """
-    distances = torch.cdist(
+    distances = torch.cdist(  # (text_tokens, image_tokens)
         text_positions.double().T, image_positions.double().T, compute_mode="donot_use_mm_for_euclid_dist"
     )
     return (distances - distances.mean(-1, keepdim=True)).abs().mean().float()

@@ -1,21 +1,15 @@
-"""Configuration of Qwen2.5-VL with Circle-RoPE: the `circle_rope` block, the AGE schedule, and the mark of its rope.
-
-At its end stands the model card that says all that of a checkpoint: it is here because it goes where the code goes.
-"""
+"""Configuration of Qwen2.5-VL with Circle-RoPE: the `circle_rope` block, the AGE schedule, the mark of its rope."""
 
 import contextlib
 import copy
 import difflib
 import inspect
 import json
-import math
 import re
 import warnings
-from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING
 
-from huggingface_hub import ModelCard, ModelCardData
+import torch
 from transformers.utils.versions import require_version
 
 require_version("transformers>=4.57.0", "Circle-RoPE needs it: pip install -U transformers")
@@ -30,20 +24,21 @@ except ImportError:  # the repo's root is not a package when it is imported from
     from circle_rope_imp import CircleGeometry, MRopeGeometry, axis_of_pairs, interleaved_section
 
 if TYPE_CHECKING:
-    import torch
-
     # Never run. Transformers tells checkpoints apart by the files that their configuration names, and copies those.
+    from .modelcard_qwen2_5_vl_circle_rope import complete_card  # noqa: F401
     from .modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2  # noqa: F401
 
 AUTO_MAP = {
     "AutoConfig": "configuration_qwen2_5_vl_circle_rope.Qwen2_5_VLConfig_CircleRoPE_V2",
     "AutoModel": "modeling_qwen2_5_vl_circle_rope.Qwen2_5_VLModel_CircleRoPE_V2",
-    "AutoModelForCausalLM": "modeling_qwen2_5_vl_circle_rope.Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
-    "AutoModelForImageTextToText": "modeling_qwen2_5_vl_circle_rope.Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
-    "AutoModelForVision2Seq": "modeling_qwen2_5_vl_circle_rope.Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
+    **dict.fromkeys(
+        ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForMultimodalLM", "AutoModelForVision2Seq"),
+        "modeling_qwen2_5_vl_circle_rope.Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
+    ),
 }
 
-# The rope type that our text configs name: no other code knows it, and what it says about it tells what to do.
+# The rope type that our text configs name: no other code knows it, and what it says about it tells what to do. Stock's
+# class with a stock config of the caller's own (`from_pretrained(ours, config=...)`) never reads it, and sees M-RoPE.
 MARK = "circle_rope, which needs AutoModelForImageTextToText and trust_remote_code=True"
 
 STRATEGIES = ("strategy_1", "strategy_2", "strategy_3", "strategy_4")
@@ -53,48 +48,82 @@ V1_MODEL_TYPE = "qwen2_5_vl_circle_rope"
 V1_ARCHITECTURE = "Qwen2_5_VLForConditionalGeneration_CircleRoPE"
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+# ---- What a key allows ----------------------------------------------------------------------------------------------
 
 
-def _is_auto_radius(value):
-    return isinstance(value, str) and re.fullmatch(r"auto(-(\d+(\.\d*)?|\.\d+))?", value) is not None
+def _is_number(value, least=-3.4e38, most=3.4e38):  # finite in float32, too, which positions are
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
-# What each key of the block allows: a test, and the words for it.
-_ALLOWED = {
-    "radius": (
-        lambda value: (_is_number(value) and value >= 0) or _is_auto_radius(value),
-        'a number >= 0, "auto" or "auto-k" with a number k',
-    ),
-    "alpha": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+def _is_whole(value):
+    return isinstance(value, int) and _is_number(value, 1)
+
+
+def _is_radius(value):
+    if not isinstance(value, str):
+        return _is_number(value, 0)
+    return bool(re.fullmatch(r"auto(-(\d+(\.\d*)?|\.\d+))?", value)) and _is_number(float(value[5:] or 1))
+
+
+def _is(*kinds):
+    return lambda value: isinstance(value, kinds)
+
+
+# A test for every key of the block, and the words for it.
+_BLOCK = {
+    **dict.fromkeys(("radius", "circle_r"), (_is_radius, 'a number >= 0, "auto" or "auto-k" with a number k')),
+    "alpha": (lambda value: _is_number(value, 0, 1), "a number from 0 to 1"),
     "method": (lambda value: value in ("circle", "no_circle"), '"circle" or "no_circle"'),
-    "move_to_origin": (lambda value: isinstance(value, bool), "true or false"),
-    "move_to_positive": (
-        lambda value: value is False or value == "auto" or _is_number(value),
-        'false, "auto" or a number',
-    ),
-    "dff_rate": (
-        lambda value: value is False or (_is_number(value) and 0 <= value <= 1),
-        "false or a number from 0 to 1",
-    ),
+    "move_to_origin": (_is(bool), "true or false"),
+    "move_to_positive": (lambda value: value in (False, "auto") or _is_number(value), 'false, "auto" or a number'),
+    "dff_rate": (lambda value: value is False or _is_number(value, 0, 1), "false or a number from 0 to 1"),
     "AGE_mode": (
-        lambda value: value is None or value in STRATEGIES or isinstance(value, (list, tuple)),
+        lambda value: value is None or isinstance(value, (list, tuple)) or value in STRATEGIES,
         f'null, {", ".join(STRATEGIES)}, or a list with "circle" or "mrope" for every layer',
     ),
-    "image_stride": (lambda value: _is_number(value) and value >= 0, "a number >= 0"),
+    "image_stride": (lambda value: _is_number(value, 0), "a number >= 0"),
     "base": (lambda value: _is_number(value) and value > 1, "a number > 1"),
     "mrope_section": (
-        lambda value: (
-            isinstance(value, (list, tuple))
-            and len(value) == 3
-            and all(isinstance(part, int) and not isinstance(part, bool) and part > 0 for part in value)
-        ),
+        lambda value: isinstance(value, (list, tuple)) and len(value) == 3 and all(map(_is_whole, value)),
         "a list of 3 positive integers whose sum is head_dim / 2",
     ),
-    "mrope_interleaved": (lambda value: isinstance(value, bool), "true or false"),
+    "mrope_interleaved": (_is(bool), "true or false"),
 }
-_ALLOWED["circle_r"] = _ALLOWED["radius"]
+
+# The same for keys of upstream's, whose own code trips over another value or takes it for something else.
+_UPSTREAM = {
+    key: allowed
+    for keys, *allowed in (
+        (
+            "hidden_size intermediate_size num_hidden_layers num_attention_heads vocab_size max_position_embeddings "
+            "depth num_heads spatial_merge_size out_hidden_size window_size",
+            _is_whole,
+            "a positive integer",
+        ),
+        ("num_key_value_heads sliding_window", lambda value: _is_whole(value), "a positive integer or null"),
+        ("rope_theta factor tokens_per_second", lambda value: _is_number(value) and value > 0, "a number > 0"),
+        ("rms_norm_eps initializer_range attention_dropout", lambda value: _is_number(value, 0), "a number >= 0"),
+        ("image_token_id video_token_id vision_start_token_id vision_end_token_id", _is(int), "a token's number"),
+        ("tie_word_embeddings use_cache use_sliding_window", _is(bool), "true or false"),
+        ("hidden_act model_type rope_type type stands_for", _is(str), "a name"),
+        ("architectures layer_types fullatt_block_indexes mrope_section", _is(list, tuple), "a list"),
+        ("rope_scaling rope_parameters auto_map id2label quantization_config", _is(dict), "an object (a dict)"),
+        ("text_config vision_config", lambda value: isinstance(value, dict) and value, "an object (a dict) with keys"),
+        (
+            "dtype torch_dtype",
+            lambda value: isinstance(getattr(torch, str(value), value), torch.dtype),
+            "a dtype's name",
+        ),
+    )
+    for key in keys.split()
+}
+
+
+def _refuse_others(values, allowed, place):
+    for key, value in values.items():
+        is_allowed, words = allowed.get(key, (None, None))
+        if is_allowed and not is_allowed(value):
+            raise ValueError(f"{place.format(key)} is {value!r}, but must be {words}.")
 
 
 def validate_circle_rope(block: dict | None) -> dict:
@@ -109,21 +138,34 @@ def validate_circle_rope(block: dict | None) -> dict:
         raise ValueError(
             f"circle_rope is {block!r}, but must be an object (a dict) with keys such as radius and alpha."
         )
-    for key, value in block.items():
-        if key not in _ALLOWED:
-            near = difflib.get_close_matches(str(key), _ALLOWED, n=1, cutoff=0)[0]
+    for key in block:
+        if key not in _BLOCK:
+            near = difflib.get_close_matches(str(key), _BLOCK, n=1, cutoff=0)[0]
             raise ValueError(
-                f"circle_rope has the unknown key {key!r} (did you mean {near!r}?); allowed are {', '.join(_ALLOWED)}."
+                f"circle_rope has the unknown key {key!r} (did you mean {near!r}?); allowed are {', '.join(_BLOCK)}."
             )
-        is_allowed, words = _ALLOWED[key]
-        if not is_allowed(value):
-            raise ValueError(f"circle_rope[{key!r}] is {value!r}, but must be {words}.")
+    _refuse_others(block, _BLOCK, "circle_rope[{!r}]")
     if "radius" in block and "circle_r" in block and block["radius"] != block["circle_r"]:
         raise ValueError(
             f"circle_rope has radius {block['radius']!r} and circle_r {block['circle_r']!r}, which mean the same: "
             "give one of them."
         )
     return copy.deepcopy(block)
+
+
+def check_config(config_dict: dict, place: str = "{}") -> None:
+    """Check the values of upstream's keys in a whole config.json as any release wrote it, parts and ropes included.
+
+    `place` is how an error names a key.
+
+    Raises:
+        ValueError: a value of another kind than its key has.
+    """
+    may_be_null = {key for key, (is_allowed, _) in _UPSTREAM.items() if is_allowed is not _is_whole}
+    given = {key: value for key, value in config_dict.items() if value is not None or key not in may_be_null}
+    _refuse_others(given, _UPSTREAM, place)
+    for key in {"text_config", "vision_config", "rope_parameters", "rope_scaling"} & given.keys():
+        check_config(given[key], place.format(key) + "[{!r}]")
 
 
 def age_schedule(age_mode: str | list[str] | None, num_hidden_layers: int) -> tuple[str, ...]:
@@ -138,45 +180,43 @@ def age_schedule(age_mode: str | list[str] | None, num_hidden_layers: int) -> tu
     Raises:
         ValueError: a schedule of another length, or with another name in it.
     """
-    if isinstance(age_mode, (list, tuple)):
-        for name in age_mode:
-            if name not in GEOMETRIES:
-                raise ValueError(
-                    f'circle_rope["AGE_mode"] has the entry {name!r}, but each must be "circle" or "mrope".'
-                )
-        if len(age_mode) != num_hidden_layers:
-            raise ValueError(
-                f'circle_rope["AGE_mode"] is a list of {len(age_mode)} entries, but the text model has '
-                f"{num_hidden_layers} layers: give one entry for every layer."
-            )
-        return tuple(age_mode)
     half, rest = num_hidden_layers // 2, num_hidden_layers - num_hidden_layers // 2
-    if age_mode == "strategy_2":
-        return ("circle",) * half + ("mrope",) * rest
-    if age_mode == "strategy_3":
-        return ("mrope",) * half + ("circle",) * rest
-    if age_mode == "strategy_4":
-        return tuple(GEOMETRIES[layer % 2] for layer in range(num_hidden_layers))
-    return ("circle",) * num_hidden_layers
+    schedules = {
+        "strategy_2": ("circle",) * half + ("mrope",) * rest,
+        "strategy_3": ("mrope",) * half + ("circle",) * rest,
+        "strategy_4": (GEOMETRIES * num_hidden_layers)[:num_hidden_layers],
+    }
+    if age_mode in (None, *STRATEGIES):
+        return schedules.get(age_mode, ("circle",) * num_hidden_layers)
+    for name in age_mode:
+        if name not in GEOMETRIES:
+            raise ValueError(f'circle_rope["AGE_mode"] has the entry {name!r}, but each must be "circle" or "mrope".')
+    if len(age_mode) != num_hidden_layers:
+        raise ValueError(
+            f'circle_rope["AGE_mode"] is a list of {len(age_mode)} entries, but the text model has '
+            f"{num_hidden_layers} layers: give one entry for every layer."
+        )
+    return tuple(age_mode)
 
 
-def _block_of_v1(config_dict: dict) -> dict | None:
+def _block_of_v1(config_dict):
     """The block of a config.json as V1 wrote it, with V1's own defaults made explicit; None for any other config."""
-    is_v1 = config_dict.get("model_type") == V1_MODEL_TYPE or (
-        config_dict.get("circle_rope") is not None and V1_ARCHITECTURE in (config_dict.get("architectures") or ())
-    )
-    if not is_v1:
+    block = config_dict.get("circle_rope")
+    if config_dict.get("model_type") != V1_MODEL_TYPE and (
+        block is None or V1_ARCHITECTURE not in (config_dict.get("architectures") or ())
+    ):
         return None
-    block = validate_circle_rope(config_dict.get("circle_rope"))
-    missing = [
-        key for key, given in (("radius", {"radius", "circle_r"}), ("alpha", {"alpha"})) if not given & block.keys()
-    ]
-    if missing:
+    block = validate_circle_rope(block)
+    known = {"radius" if key == "circle_r" else key for key in block}
+    if missing := [key for key in ("radius", "alpha") if key not in known]:
         raise ValueError(
             f"this Circle-RoPE V1 config has no {' and no '.join(missing)} in its circle_rope block, where V1 "
             "computed with -1 and so with meaningless positions: add the value that the checkpoint was meant to have."
         )
     return {"move_to_origin": False, **block}
+
+
+# ---- The rope of a text config, and its mark ------------------------------------------------------------------------
 
 
 # Where a text config has its rope, by the release: newer ones keep it all in one dict, `rope_parameters`; older ones
@@ -197,13 +237,10 @@ def read_rope(config_dict: dict) -> dict:
     `{"type": "mrope"}` beside a rope type means that type with sections, and alone the default one. Of both forms side
     by side `rope_scaling` counts, as upstream, unless it is our mark.
     """
-    parts = [config_dict.get(key) for key in ("rope_parameters", "rope_scaling")]
-    parts = [part for part in parts if isinstance(part, dict)]
-    rope = {}
-    for part in sorted(parts, key=lambda part: part.get("rope_type") != MARK):
+    parts, rope = [config_dict.get("rope_parameters") or {}, config_dict.get("rope_scaling") or {}], {}
+    for part in sorted(filter(None, parts), key=lambda part: part.get("rope_type") != MARK):
         names = [part.get("stands_for"), part.get("rope_type"), part.get("type")]
-        names = [name for name in names if name not in (None, MARK, "mrope")]
-        scaled = [name for name in names if name != "default"]
+        scaled = [name for name in names if name not in (None, MARK, "mrope", "default")]
         rope |= {key: value for key, value in part.items() if key not in ("rope_type", "type", "stands_for")}
         rope["rope_type"] = (scaled or ["default"])[0]
     if rope.get("rope_theta") is None and config_dict.get("rope_theta") is not None:
@@ -211,33 +248,31 @@ def read_rope(config_dict: dict) -> dict:
     return rope
 
 
-def _rope_of_whole(text, outer):
-    """The rope of a text config, or of the whole around it: some releases wrote it twice, some tools there alone."""
+def _without_rope(config_dict):
+    """A copy of a whole config of any release that has no rope, the text's part in it, and the rope."""
+    config_dict = text = dict(config_dict)
+    if config_dict.get("text_config"):
+        text = config_dict["text_config"] = dict(config_dict["text_config"])
     rope = read_rope(text)
-    return rope if "rope_type" in rope else {**read_rope(outer), **rope}
-
-
-def _rope_of_release(rope):
-    """The same as the keys of a text config that the running release reads."""
-    if HAS_ROPE_PARAMETERS or not rope:
-        return {"rope_parameters": rope} if rope else {}
-    scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
-    keys = {"rope_scaling": {**scaling, "type": scaling["rope_type"]}} if "rope_type" in scaling else {}
-    return {**keys, "rope_theta": rope["rope_theta"]} if "rope_theta" in rope else keys
+    if "rope_type" not in rope:  # some releases wrote it twice, some tools around the text's part alone
+        rope = {**read_rope(config_dict), **rope}
+    for part in (config_dict, text):
+        for key in ROPE_KEYS:
+            part.pop(key, None)
+    return config_dict, text, rope
 
 
 def _with_rope_of_release(config_dict):
     """A whole config as any release wrote it, with its rope in one place and in the running release's form."""
-    outer = {key: config_dict.get(key) for key in ROPE_KEYS}
-    rest = {key: value for key, value in config_dict.items() if key not in ROPE_KEYS}
-    text = config_dict.get("text_config")
-    if text is None:
-        return {**rest, **_rope_of_release(read_rope(outer))}
-    if isinstance(text, dict):
-        rope = _rope_of_whole(text, outer)
-        text = {key: value for key, value in text.items() if key not in ROPE_KEYS}
-        rest["text_config"] = {**text, **_rope_of_release(rope)}
-    return rest
+    config_dict, text, rope = _without_rope(config_dict)
+    if HAS_ROPE_PARAMETERS and rope:
+        text["rope_parameters"] = rope
+    elif "rope_type" in rope:
+        text["rope_scaling"] = {**rope, "type": rope["rope_type"]}
+        text["rope_scaling"].pop("rope_theta", None)
+    if not HAS_ROPE_PARAMETERS and "rope_theta" in rope:
+        text["rope_theta"] = rope["rope_theta"]
+    return config_dict
 
 
 def _head_dim(text_config):
@@ -281,12 +316,7 @@ def mark(config_dict: dict) -> dict:
     Readers that do not know Circle-RoPE stop at a rope type that they have never heard of, whichever of the two places
     they look in.
     """
-    config_dict = copy.deepcopy(config_dict)
-    text = config_dict["text_config"] if isinstance(config_dict.get("text_config"), dict) else config_dict
-    rope = _rope_of_whole(text, config_dict)
-    for key in ROPE_KEYS:
-        config_dict.pop(key, None)
-        text.pop(key, None)
+    config_dict, text, rope = _without_rope(config_dict)
     rope = {**rope, "rope_type": MARK, "stands_for": rope.get("rope_type", "default")}
     if "rope_theta" in rope:
         text["rope_theta"] = rope["rope_theta"]
@@ -294,8 +324,11 @@ def mark(config_dict: dict) -> dict:
     # Some releases name the whole's type here, and stock would take the vision config for the whole then.
     vision = config_dict.get("vision_config")
     if isinstance(vision, dict) and vision.get("model_type") == Qwen2_5_VLConfig.model_type:
-        vision["model_type"] = "qwen2_5_vl_vision"
+        config_dict["vision_config"] = {**vision, "model_type": "qwen2_5_vl_vision"}
     return config_dict
+
+
+# ---- The configuration ----------------------------------------------------------------------------------------------
 
 
 def _level_of_caller():
@@ -338,8 +371,10 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
     _auto_class = "AutoConfig"
 
     def __init__(self, circle_rope: dict | None = None, **kwargs):
+        kwargs = {key: value.to_dict() if hasattr(value, "to_dict") else value for key, value in kwargs.items()}
+        check_config(kwargs)
         block_of_v1 = _block_of_v1({"circle_rope": circle_rope, **kwargs})
-        if kwargs.get("model_type") == V1_MODEL_TYPE or block_of_v1 is not None:
+        if block_of_v1 is not None:
             circle_rope = block_of_v1
             kwargs["architectures"] = ["Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"]
         kwargs.pop("model_type", None)
@@ -431,255 +466,3 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
         if "circle_r" in self.circle_rope:
             fields["radius"] = self.circle_rope["circle_r"]
         return CircleGeometry(**fields)
-
-
-# ---- The model card -------------------------------------------------------------------------------------------------
-
-BEGIN, END = "<!-- circle-rope card -->", "<!-- end of circle-rope card -->"
-BLANK = "Model Card for Model ID"  # the heading of the form that huggingface_hub fills in where there is no card
-NO_CARD = "---\n{}\n---\n"
-
-MEANING = {
-    "radius": "`radius`: of the ring; `auto-k` is k times the picture's largest coordinate.",
-    "circle_r": "`circle_r`: radius of the ring; `auto-k` is k times the picture's largest coordinate.",
-    "alpha": "`alpha`: the share of the spatial angle in a token's place on the ring; the rest is its index.",
-    "method": "`method`: `circle` for the ring, `no_circle` for the flat grid in the ring's plane.",
-    "move_to_origin": "`move_to_origin`: whether the grid is centred before its angles are taken.",
-    "move_to_positive": "`move_to_positive`: shift of the ring along the text axis.",
-    "dff_rate": "`dff_rate`: the share of the flat grid that is blended into the ring.",
-    "AGE_mode": "`AGE_mode`: which layers see the ring and which M-RoPE.",
-    "image_stride": "`image_stride`: extra distance between one picture and the next.",
-    "base": "`base`: overrides the text model's `rope_theta`.",
-    "mrope_section": "`mrope_section`: overrides the text model's.",
-    "mrope_interleaved": "`mrope_interleaved`: whether t, h and w take the rotary frequencies in turns, as in "
-    "Qwen3-VL; pretrained Qwen2.5-VL weights know contiguous sections.",
-}
-
-UNTUNED = """\
-## Before you rely on it
-
-The weights are those of the base, converted but **not fine-tuned**: they were trained with other positions than they
-see here, so answers are worse until the model has been fine-tuned. The paper reports that cost: behind the baseline
-at 3k steps, ahead of it at 8.5k."""
-TUNED = """\
-## Fine-tuning
-
-Weights that are converted and not fine-tuned need fine-tuning, for they were trained with other positions than they
-see. The paper reports that cost: behind the baseline at 3k steps, ahead of it at 8.5k."""
-
-# Ways of quantisation that are called as their package is.
-QUANTISERS = ("bitsandbytes", "torchao", "compressed-tensors", "hqq")
-
-CARD = Template("""\
-$title
-
-$intro
-
-Circle-RoPE ([arXiv 2505.16416](https://arxiv.org/abs/2505.16416)) moves the positions of image tokens onto a ring
-perpendicular to the text axis, so that every text token is equally far from every image token; AGE alternates it with
-M-RoPE layer by layer. Only positions differ from Qwen2.5-VL: architecture and tensors are its own.
-
-## The `circle_rope` block
-
-```json
-$block
-```
-
-$meaning
-
-Layers: $schedule.
-
-## Use
-
-```bash
-pip install "transformers>=4.57" torch torchvision pillow$quantiser
-```
-
-```python
-from transformers import AutoModelForImageTextToText, AutoProcessor
-
-model = AutoModelForImageTextToText.from_pretrained("$repo", trust_remote_code=True, dtype="auto", device_map="auto")
-processor = AutoProcessor.from_pretrained("$repo", trust_remote_code=True)
-
-messages = [
-    {
-        "role": "user",
-        "content": [{"type": "image", "image": "photo.jpg"}, {"type": "text", "text": "What is in this picture?"}],
-    }
-]
-inputs = processor.apply_chat_template(
-    messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-)
-output = model.generate(**inputs.to(model.device), max_new_tokens=128)
-print(processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)[0])
-```
-
-`device_map="auto"` needs `pip install accelerate`; leave it out to load on the CPU. On transformers 5 these are the
-classes to use. On transformers 4.57 they work as well, and `AutoModelForVision2Seq`, the name that older code has,
-loads the same model:
-
-```python
-from transformers import AutoModelForVision2Seq, AutoProcessor
-
-model = AutoModelForVision2Seq.from_pretrained("$repo", trust_remote_code=True, dtype="auto", device_map="auto")
-```
-
-`trust_remote_code=True` runs the Python files of $code. Read them, then pin the commit that you read, so that a
-later change is not run unseen:
-
-```python
-model = AutoModelForImageTextToText.from_pretrained(
-    "$repo", trust_remote_code=True, revision="COMMIT", code_revision="$commit", dtype="auto"
-)
-```
-
-$tuning
-
-## Licence
-
-$licence
-
-## Citation
-
-```bibtex
-@article{circlerope2025,
-  title   = {Circle-RoPE: Cone-like Decoupled Rotary Positional Embedding for Large Vision-Language Models},
-  author  = {Wang, Chengcheng and Guo, Jianyuan and Li, Hongguang and Tian, Yuchuan and Nie, Ying and
-             Xu, Chang and Han, Kai},
-  journal = {arXiv preprint arXiv:2505.16416},
-  year    = {2025}
-}
-```
-""")
-
-
-def make_card(
-    own: ModelCard,
-    block: dict,
-    schedule: tuple[str, ...],
-    repo: str,
-    base_model: str | None,
-    licence: dict[str, str],
-    is_tuned: bool = True,
-    language: list[str] | str | None = None,
-    code: str = "this repo",
-    commit: str = "COMMIT",
-    quantization: dict | None = None,
-    is_adapter: bool = False,
-) -> str:
-    """The whole text of the card of a converted or fine-tuned checkpoint.
-
-    Args:
-        own: the owner's card. Its text is kept, what its metadata says stays, and only the part between our two marks
-            is written anew.
-        block: the `circle_rope` block.
-        schedule: the geometry of every layer.
-        repo: the id that the examples load.
-        base_model: hub id, or None where it is not known.
-        licence: `license` and, where there are, `license_name` and `license_link`, as metadata have them.
-        is_tuned: whether training may have changed the base's weights.
-        language: of the base.
-        code, commit: the repository that the code is in, in words, and the commit to pin.
-        quantization: the `quantization_config`, where the weights are quantised; its package is needed for loading.
-        is_adapter: whether what is published is an adapter of the base.
-    """
-    method = (quantization or {}).get("quant_method")
-    origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a Qwen2.5-VL checkpoint"
-    text = CARD.substitute(
-        title="## Circle-RoPE" if own.text.strip() and BEGIN not in own.text else f"# {repo.split('/')[-1]}",
-        intro=f"Made from {origin}." if is_tuned else f"{origin[0].upper()}{origin[1:]} with Circle-RoPE positions.",
-        block=json.dumps(block, indent=2, ensure_ascii=False),
-        meaning="\n".join(f"- {MEANING[key]}" for key in block),
-        schedule=_schedule_in_words(schedule),
-        repo=repo,
-        code=code,
-        commit=commit,
-        quantiser=f" {method}" if method in QUANTISERS else "",
-        tuning=TUNED if is_tuned else UNTUNED,
-        licence=licence_sentence(licence, base_model),
-    )
-    data = {
-        "pipeline_tag": "image-text-to-text",
-        "language": language,
-        "base_model_relation": "adapter" if is_adapter else "finetune",
-        **own.data.to_dict(),
-        "library_name": "peft" if is_adapter else "transformers",
-        **licence,
-        "base_model": base_model,
-    }
-    return assemble_card(own, text, data, ["circle-rope", *(["age"] if len(set(schedule)) > 1 else []), "qwen2_5_vl"])
-
-
-def complete_card(path: Path, repo: str, config) -> None:
-    """Put what there is to say of a model into the card at `path`, in place of a blank form or behind its own text.
-
-    Args:
-        path: of the card, which may not be there.
-        repo: the id that the examples load.
-        config: the model's configuration. Where it was loaded from a directory, that one's card says the rest.
-    """
-    own = ModelCard(path.read_text(encoding="utf-8") if path.is_file() else NO_CARD)
-    source = Path(config.name_or_path, "README.md")
-    before = ModelCard(source.read_text(encoding="utf-8") if config.name_or_path and source.is_file() else NO_CARD)
-    if BLANK in own.text:
-        own = ModelCard(f"---\n{own.data.to_yaml()}\n---\n")
-    said = {**before.data.to_dict(), **own.data.to_dict()}
-    base = said.get("base_model")
-    base = base[0] if isinstance(base, list) and base else base
-    if base is None and not source.parent.exists() and config.name_or_path.count("/") == 1:
-        base = config.name_or_path
-    licence = {key: said[key] for key in ("license", "license_name", "license_link") if said.get(key)}
-    text = make_card(
-        own,
-        config.circle_rope,
-        config.schedule,
-        repo,
-        base,
-        licence or {"license": "unknown"},
-        language=said.get("language"),
-        quantization=config.to_dict().get("quantization_config"),
-        is_adapter=path.with_name("adapter_config.json").is_file(),
-    )
-    path.write_text(text, encoding="utf-8")
-
-
-def assemble_card(own: ModelCard, text: str, data: dict, tags: list[str]) -> str:
-    """A card of the given metadata whose text is that of `own`, with our part put in or replaced."""
-    known = data.pop("tags", None) or []
-    known = [tag for tag in ([known] if isinstance(known, str) else known) if not tag.startswith("base_model:")]
-    tags = [*known, *tags, "multimodal", "custom_code"]
-    if not data.get("base_model"):
-        data.pop("base_model_relation")
-    card_data = ModelCardData(**data, tags=list(dict.fromkeys(tags)))
-    part = f"{BEGIN}\n{text.strip()}\n{END}"
-    kept = own.text.strip()
-    if BEGIN in kept and END in kept:
-        before, rest = kept.split(BEGIN, 1)
-        kept = before + part + rest.split(END, 1)[1]
-    else:
-        kept = f"{kept}\n\n{part}" if kept else part
-    return f"---\n{card_data.to_yaml().strip()}\n---\n\n{kept}\n"
-
-
-def _schedule_in_words(schedule):
-    runs = []
-    for layer, name in enumerate(schedule):
-        if runs and runs[-1][0] == name:
-            runs[-1][2] = layer
-        else:
-            runs.append([name, layer, layer])
-    if len(runs) == 1:
-        return f"all {len(schedule)} {schedule[0]}"
-    if len(runs) == len(schedule):
-        return f"{len(schedule)}, alternating, layer 0 {schedule[0]}"
-    return ", ".join(f"{name} {first}" if first == last else f"{name} {first} to {last}" for name, first, last in runs)
-
-
-def licence_sentence(licence: dict[str, str], base_model: str | None) -> str:
-    """What a card says of the licence in words."""
-    name = licence.get("license_name") or licence["license"]
-    if licence["license"] == "unknown":
-        return "The licence of the base is not known; ask its owner before you use the weights."
-    link = licence.get("license_link")
-    name = f"[{name}]({link})" if link else name
-    return f"The weights are under the licence of {base_model or 'the base'}: {name}. The code is Apache-2.0."

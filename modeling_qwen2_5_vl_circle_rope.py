@@ -25,12 +25,14 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
     from .circle_rope_imp import End, Part, Record, VisionBlock, continue_sequences, find_blocks, text_rows, turns
-    from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, complete_card, plain_rope
+    from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
+    from .modelcard_qwen2_5_vl_circle_rope import complete_card
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
     from circle_rope_imp import End, Part, Record, VisionBlock, continue_sequences, find_blocks, text_rows, turns
-    from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, complete_card, plain_rope
+    from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
+    from modelcard_qwen2_5_vl_circle_rope import complete_card
 
 
 # ---- What we rely on ------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--license", help="licence for the card (default: the base's own)")
     add("--base-model", metavar="ID", help="hub id of the base for the card, where the files do not say it")
     add("--dry-run", action="store_true", help="print what would be written and uploaded; contact nobody")
-    add("--no-upload", action="store_true", help="convert, verify and write the card, but do not upload")
+    add("--no-upload", action="store_true", help="convert and verify all that would go up, but do not upload")
     return parser.parse_args(arguments)
 
 

@@ -21,6 +21,7 @@ from .core import (
     V1_MODEL_TYPE,
     Qwen2_5_VLConfig_CircleRoPE_V2,
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
+    check_config,
     mark,
     new_name,
     read_rope,
@@ -78,6 +79,10 @@ def make_config(base: Path, block: dict, num_tensors: int | None = None) -> dict
             f"{base} is a {config.get('model_type')!r} model, but only Qwen2.5-VL checkpoints (qwen2_5_vl) can be "
             "converted."
         )
+    try:
+        check_config(config)
+    except ValueError as error:
+        raise ConversionError(f"in {place}, {error}") from None
     if is_quantised(config) and (is_saved_by_stock(config) or not has_block(config)):
         refuse_stock(base)
     if config.get("transformers_weights"):

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-import configuration_qwen2_5_vl_circle_rope as card
+import modelcard_qwen2_5_vl_circle_rope as card
 from configuration_qwen2_5_vl_circle_rope import (
     AUTO_MAP,
     MARK,
     ROPE_KEYS,
     V1_MODEL_TYPE,
     Qwen2_5_VLConfig_CircleRoPE_V2,
+    check_config,
     mark,
     read_rope,
     validate_circle_rope,
@@ -31,6 +32,7 @@ __all__ = [
     "Qwen2_5_VLConfig_CircleRoPE_V2",
     "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2",
     "Qwen2_5_VLModel_CircleRoPE_V2",
+    "check_config",
     "mark",
     "new_name",
     "read_rope",
@@ -41,5 +43,6 @@ __all__ = [
 MODULES = (
     "circle_rope_imp.py",
     "configuration_qwen2_5_vl_circle_rope.py",
+    "modelcard_qwen2_5_vl_circle_rope.py",
     "modeling_qwen2_5_vl_circle_rope.py",
 )

@@ -91,8 +91,8 @@ class Publication:
             self._plan_adapter(base)
         else:
             self._plan_model(base)
+        self._keep_edited_card()
         if self.is_published:
-            self._keep_edited_card()
             self.left_out = select(self.plan)
         if not is_written(self.plan, self.output):
             if self._is_base:
@@ -111,23 +111,21 @@ class Publication:
             modules = [ROOT / name for name in MODULES]
             self.plan.code = hub.provide_code(self.order.code_repo, modules, self.target if self.uploads else None)
         self.verify = verify
-        if self.is_published:
-            given = str(base) if self.order.base == self.order.repo_id else self.order.base
-            origin, licence = find_base(given, base, self.order.base_model), self._licence(base)
-            schedule = Qwen2_5_VLConfig_CircleRoPE_V2.from_dict(dict(self.plan.config)).schedule
-            if origin is None:
-                self.plan.notes.append(
-                    "the hub id of the base is not known, so the card names none: give --base-model"
-                )
-            self.plan.files[CARD] = make_card(
-                self.plan, self._name, origin, licence, schedule, self.order.code_repo
-            ).encode()
+        given = str(base) if self.order.base == self.order.repo_id else self.order.base
+        origin, licence = find_base(given, base, self.order.base_model), self._licence(base)
+        schedule = Qwen2_5_VLConfig_CircleRoPE_V2.from_dict(dict(self.plan.config)).schedule
+        if origin is None:
+            self.plan.notes.append("the hub id of the base is not known, so the card names none: give --base-model")
+        self._make_card = lambda name: make_card(self.plan, name, origin, licence, schedule, self.order.code_repo)
+        self.plan.files[CARD] = self._make_card(self._name).encode()
 
     def _keep_edited_card(self):
-        """Of a directory that an earlier run wrote, the card stays as it is unless an option says otherwise."""
-        is_asked = self.order.license or self.order.base_model
-        if not self.is_ours and not is_asked and is_written(self.plan, self.output):
-            self.plan.files[CARD] = (self.output / CARD).read_bytes()
+        """Of a directory that an earlier run wrote, an edited card stays as it is unless an option says otherwise."""
+        if self.is_ours or self.order.license or self.order.base_model or not is_written(self.plan, self.output):
+            return
+        there = (self.output / CARD).read_bytes()
+        if there != self._make_card(self.output.name).encode():  # as it was before there was an id to name
+            self.plan.files[CARD] = there
 
     def _plan_adapter(self, base):
         if self.order.code_repo is not None:
@@ -138,7 +136,9 @@ class Publication:
             raise ConversionError(f"{base} is an adapter, which needs no conversion: give --repo-id to publish it.")
         self.plan = plan_adapter(base, self.order.base_model)
         self.verify = verify_adapter
-        self.plan.files[CARD] = make_adapter_card(self.plan, self._name, self._licence(base)).encode()
+        licence = self._licence(base)
+        self._make_card = lambda name: make_adapter_card(self.plan, name, licence)
+        self.plan.files[CARD] = self._make_card(self._name).encode()
 
     def _licence(self, base):
         licence = find_licence(base, self.order.license)

@@ -5,13 +5,16 @@ import math
 import warnings
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
+from circle_rope_imp import CircleGeometry
 from configuration_qwen2_5_vl_circle_rope import (
     AUTO_MAP,
     MARK,
+    V1_MODEL_TYPE,
     Qwen2_5_VLConfig_CircleRoPE_V2,
     age_schedule,
     plain_rope,
@@ -58,6 +61,14 @@ def test_no_block_means_the_defaults(block):
         ({"radius": "wide"}, "'radius'.*auto-k"),
         ({"radius": math.nan}, "'radius'.*nan"),
         ({"radius": math.inf}, "'radius'.*inf"),
+        ({"radius": 10**400}, "'radius'.*1000.*number >= 0"),
+        ({"radius": 1e39}, "'radius'.*1e\\+39.*number >= 0"),
+        ({"radius": "auto-" + "9" * 400}, "'radius'.*auto-999.*auto-k"),
+        ({"alpha": 10**400}, "'alpha'.*1000.*0 to 1"),
+        ({"move_to_positive": -(10**400)}, "'move_to_positive'.*-1000.*or a number"),
+        ({"image_stride": 10**400}, "'image_stride'.*1000.*number >= 0"),
+        ({"base": 10**400}, "'base'.*1000.*number > 1"),
+        ({"mrope_section": [10**400, 1, 1]}, "'mrope_section'.*1000.*3 positive integers"),
         ({"radius": True}, "'radius'.*True"),
         ({"radius": None}, "'radius'.*None"),
         ({"circle_r": -3}, "'circle_r'.*-3"),
@@ -87,6 +98,111 @@ def test_a_wrong_block_is_refused_in_one_sentence(block, words):
         with pytest.raises(ValueError, match=words) as error:
             assign()
         assert "\n" not in str(error.value)
+
+
+TEXT, VISION = "text_config", "vision_config"
+
+
+@pytest.mark.parametrize(
+    "part, values, words",
+    [
+        (
+            None,
+            {"torch_dtype": {"text_config": "bfloat16"}},
+            "torch_dtype is {'text_config': 'bfloat16'}, but must be",
+        ),
+        (None, {"dtype": "auto"}, "dtype is 'auto', but must be a dtype's name"),
+        (TEXT, {"dtype": 16}, r"text_config\['dtype'\] is 16, .*dtype"),
+        (None, {"rope_scaling": "yarn"}, "rope_scaling is 'yarn', but must be an object"),
+        (TEXT, {"rope_scaling": "yarn"}, r"text_config\['rope_scaling'\] is 'yarn'"),
+        (TEXT, {"rope_parameters": ["yarn"]}, r"text_config\['rope_parameters'\] is \['yarn'\]"),
+        (TEXT, {"rope_scaling": {"type": 5}}, r"text_config\['rope_scaling'\]\['type'\] is 5, but must be a name"),
+        (TEXT, {"rope_scaling": {"type": "yarn", "factor": "4"}}, r"\['factor'\] is '4', but must be a number > 0"),
+        (TEXT, {"rope_scaling": {"type": "mrope", "mrope_section": "16"}}, r"\['mrope_section'\] is '16'"),
+        (TEXT, {"rope_theta": -1.0}, r"text_config\['rope_theta'\] is -1.0, but must be a number > 0"),
+        (None, {"text_config": {}}, "text_config is {}, but must be an object .* with keys"),
+        (None, {"text_config": []}, r"text_config is \[\]"),
+        (None, {"vision_config": "base"}, "vision_config is 'base'"),
+        (TEXT, {"hidden_size": None}, r"text_config\['hidden_size'\] is None, but must be a positive integer"),
+        (TEXT, {"hidden_size": 64.0}, r"text_config\['hidden_size'\] is 64.0"),
+        (TEXT, {"num_hidden_layers": True}, r"text_config\['num_hidden_layers'\] is True"),
+        (TEXT, {"num_attention_heads": 0}, r"text_config\['num_attention_heads'\] is 0"),
+        (TEXT, {"rms_norm_eps": "1e-6"}, r"text_config\['rms_norm_eps'\] is '1e-6', but must be a number >= 0"),
+        (TEXT, {"hidden_act": 1}, r"text_config\['hidden_act'\] is 1, but must be a name"),
+        (TEXT, {"layer_types": "full_attention"}, r"text_config\['layer_types'\] is 'full_attention', .* a list"),
+        (VISION, {"spatial_merge_size": "2"}, r"vision_config\['spatial_merge_size'\] is '2'"),
+        (VISION, {"tokens_per_second": 0}, r"vision_config\['tokens_per_second'\] is 0, but must be a number > 0"),
+        (None, {"image_token_id": "190"}, "image_token_id is '190', but must be a token's number"),
+        (None, {"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no', but must be true or false"),
+        (None, {"architectures": 5}, "architectures is 5, but must be a list"),
+        (None, {"quantization_config": "awq"}, "quantization_config is 'awq'"),
+    ],
+    ids=str,
+)
+def test_a_malformed_config_is_refused_by_the_name_of_its_key(part, values, words):
+    arguments = config_arguments()
+    (arguments[part] if part else arguments).update(values)
+    with pytest.raises(ValueError, match=words) as error:
+        Qwen2_5_VLConfig_CircleRoPE_V2.from_dict(arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"torch_dtype": {"a": "b"}}, {"dtype": "auto"}, {"rope_scaling": "yarn"}, {"hidden_size": None}],
+    ids=str,
+)
+def test_a_malformed_flat_config_is_refused_by_the_name_of_its_key(values):
+    arguments = config_arguments()
+    flat = {**arguments.pop("text_config"), **arguments, **values}
+    with pytest.raises(ValueError, match=f"^{next(iter(values))} is .*, but must be "):
+        Qwen2_5_VLConfig_CircleRoPE_V2.from_dict(flat)
+
+
+def test_what_stock_takes_is_taken():
+    """Null for a default, dtypes by name or as they are, parts as configs."""
+    arguments = config_arguments()
+    arguments["text_config"] |= {"sliding_window": None, "rope_parameters": None, "layer_types": None, "dtype": None}
+    for dtype in ("bfloat16", torch.bfloat16):
+        config = Qwen2_5_VLConfig_CircleRoPE_V2(**arguments, dtype=dtype, quantization_config=None)
+        assert config.dtype is torch.bfloat16
+    assert Qwen2_5_VLConfig_CircleRoPE_V2(text_config=config.text_config).text_config.hidden_size == 64
+
+
+def test_0_means_false_in_the_block_and_stays_0():
+    """1 x 2 cells are at 180 and 90 degrees of the ring; a shift of 1 raises them by 1 above their lowest."""
+    ring = torch.tensor([[0, 8.16497], [-7.07107, -4.08248], [7.07107, -4.08248]]).double()
+    for off in ({}, {"move_to_positive": 0, "dff_rate": 0.0}, {"move_to_positive": False, "dff_rate": False}):
+        config = make_config(off)
+        torch.testing.assert_close(config.make_geometry("circle").frame(1, 2), ring, atol=2e-5, rtol=0)
+        assert json.dumps(json.loads(config.to_json_string())["circle_rope"]) == json.dumps(off, sort_keys=True)
+    raised = make_config({"move_to_positive": 1}).make_geometry("circle").frame(1, 2)
+    torch.testing.assert_close(raised, ring + 8.07107, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("given", [{}, {"move_to_origin": True}], ids=["absent", "given"])
+def test_v1_centres_no_grid_unless_its_block_says_so(given):
+    block = {"radius": 10, "alpha": 0.5, **given}
+    for names in ({"model_type": V1_MODEL_TYPE}, {"architectures": ["Qwen2_5_VLForConditionalGeneration_CircleRoPE"]}):
+        config = Qwen2_5_VLConfig_CircleRoPE_V2.from_dict({**config_arguments(), **names, "circle_rope": block})
+        # Seen from the first cell both are at 0 degrees; from the middle they are at 180 and 0.
+        first = [0, 7.07107, -7.07107] if not given else [0, -7.07107, 7.07107]
+        assert config.make_geometry("circle").frame(1, 2)[:, 0].tolist() == pytest.approx(first, abs=2e-5)
+        assert config.circle_rope == {"move_to_origin": False, **block}
+
+
+@pytest.mark.parametrize(
+    "block, words",
+    [({"alpha": 0.5}, "no radius in"), ({"circle_r": 10}, "no alpha in"), ({}, "no radius and no alpha in")],
+    ids=str,
+)
+def test_a_v1_block_needs_a_radius_by_either_name_and_alpha(block, words):
+    given = {**config_arguments(), "model_type": V1_MODEL_TYPE}
+    with pytest.raises(ValueError, match=words):
+        Qwen2_5_VLConfig_CircleRoPE_V2.from_dict({**given, "circle_rope": block})
+    whole = {"circle_r": 4, "alpha": 0.25}
+    config = Qwen2_5_VLConfig_CircleRoPE_V2.from_dict({**given, "circle_rope": whole})
+    assert config.make_geometry("circle") == CircleGeometry(4, 0.25, move_to_origin=False)
 
 
 def test_a_refused_block_leaves_the_config_as_it_was():
@@ -209,6 +325,18 @@ def test_a_text_config_of_either_release_is_read():
     assert text_rope(Qwen2_5_VLConfig_CircleRoPE_V2(**arguments)) == (20000, [2, 3, 3])
 
 
+def test_circle_r_is_the_radius():
+    assert make_config({"circle_r": 3}).make_geometry("circle").radius == 3
+
+
+@pytest.mark.parametrize("age_mode", ["strategy_2", "strategy_3", "strategy_4", ["mrope", "circle"] * 2], ids=str)
+def test_circle_is_the_first_of_the_geometries_in_use(age_mode):
+    assert make_config({"AGE_mode": age_mode}).geometries == ("circle", "mrope")
+    assert make_config().geometries == ("circle",) and make_config({"AGE_mode": ["mrope"] * 4}).geometries == (
+        "mrope",
+    )
+
+
 def test_the_given_block_is_not_shared():
     block = {"radius": 3}
     config = make_config(block)
@@ -264,6 +392,17 @@ def test_every_way_to_write_a_rope_means_the_same_on_every_release(keys, name):
     found = rope(rope_theta=10000.0, **keys)
     assert found["rope_type"] == name and found["mrope_section"] == [2, 3, 3]
     assert found["rope_theta"] == 10000.0
+
+
+def test_reading_every_way_to_write_a_rope_gives_one_dict():
+    plain = {"rope_type": "default", "rope_theta": 1e4, **SECTIONS}
+    for scaling in ({"type": "mrope"}, {"rope_type": "mrope"}, {"rope_type": "default", "type": "mrope"}):
+        assert read_rope({"rope_theta": 1e4, "rope_scaling": {**scaling, **SECTIONS}}) == plain
+    marked = {"rope_type": MARK, "stands_for": "yarn", "rope_theta": 1e4, **YARN}
+    yarn = {"rope_type": "yarn", "rope_theta": 1e4, **YARN}
+    assert read_rope({"rope_parameters": marked, "rope_scaling": marked}) == yarn
+    assert read_rope({"rope_parameters": plain, "rope_scaling": {"type": "yarn", **YARN}}) == yarn
+    assert read_rope({}) == {} and read_rope({"rope_theta": 5e5}) == {"rope_theta": 5e5}
 
 
 def test_the_mark_is_in_the_config_and_stands_for_its_rope(tmp_path):

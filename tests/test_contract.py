@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from PIL import Image
 from transformers import (
     AutoModel,
@@ -20,6 +21,7 @@ from transformers import (
     AutoProcessor,
     DynamicCache,
     Qwen2_5_VLForConditionalGeneration,
+    pipeline,
 )
 
 from configuration_qwen2_5_vl_circle_rope import MARK, Qwen2_5_VLConfig_CircleRoPE_V2
@@ -52,6 +54,9 @@ BLOCKS = {
     "a list": {"AGE_mode": ["mrope", "circle", "circle", "mrope"], "radius": 3},
 }
 EVERY_AUTO_CLASS = (AutoModelForVision, AutoModelForImageTextToText, AutoModelForCausalLM)
+HAS_MULTIMODAL = hasattr(transformers, "AutoModelForMultimodalLM")  # releases of 5
+if HAS_MULTIMODAL:
+    EVERY_AUTO_CLASS += (transformers.AutoModelForMultimodalLM,)
 
 
 @pytest.fixture(scope="module", params=BLOCKS)
@@ -94,6 +99,15 @@ def test_the_root_is_a_checkpoint_that_answers():
     inputs = processor(text=[prompt], images=[Image.open(ROOT / "examples" / "shapes.png")], return_tensors="pt")
     answer = model.generate(**inputs, max_new_tokens=8)[0, inputs["input_ids"].shape[1] :]
     assert processor.decode(answer, skip_special_tokens=True) == "top right"
+
+
+@pytest.mark.skipif(not HAS_MULTIMODAL, reason="this release has no pipeline of that name")
+def test_the_root_answers_in_the_pipeline_that_stock_is_in():
+    answer = pipeline("any-to-any", model=str(ROOT), trust_remote_code=True)
+    picture = {"type": "image", "image": Image.open(ROOT / "examples" / "shapes.png").convert("RGB")}
+    content = [picture, {"type": "text", "text": "Where is the red circle?"}]
+    said = answer(text=[{"role": "user", "content": content}], max_new_tokens=8, return_full_text=False)
+    assert said[0]["generated_text"] == "top right"
 
 
 def test_a_checkpoint_whose_names_do_not_fit_is_refused(converted, tmp_path):

@@ -20,6 +20,28 @@ from tests.models import golden
 GOLDEN = golden()
 SIDES = st.integers(1, 64)
 
+# Of 2 x 2 cells, by hand. Centred, they are seen at -135, -45, 135 and 45 degrees: SA is 0, 120, 360 and 240; GA is 0,
+# 90, 180 and 270. Not centred, they are seen at 0, 0, 90 and 45: SA is 0, 0, 360 and 180. At radius 10:
+CENTRED = [
+    [0, 7.88675, -8.16497, -7.88675],
+    [7.07107, -5.7735, 4.08248, 2.11325],
+    [-7.07107, -2.11325, 4.08248, 5.7735],
+]
+NOT_CENTRED = [
+    [0, 5.7735, -8.16497, -5.7735],
+    [7.07107, 2.11325, 4.08248, -2.11325],
+    [-7.07107, -7.88675, 4.08248, 7.88675],
+]
+FLAT = [
+    [-0.40825, -0.40825, 0.40825, 0.40825],
+    [-0.14943, 0.55768, -0.55768, 0.14943],
+    [0.55768, -0.14943, 0.14943, -0.55768],
+]
+
+
+def assert_index(index, expected):
+    torch.testing.assert_close(index.double(), torch.as_tensor(expected).double(), atol=2e-5, rtol=0)
+
 
 @pytest.mark.parametrize("ring", GOLDEN["rings"], ids=lambda ring: f"{ring['grid_h']}x{ring['grid_w']}")
 def test_ring_equals_the_reference(ring):
@@ -40,6 +62,43 @@ def test_sequence_equals_the_reference(sequence, name):
     torch.testing.assert_close(positions[:, real], expected[:, real], atol=1e-4, rtol=0)
     deltas = torch.tensor(next_index)[:, 0] - ids.shape[1]
     torch.testing.assert_close(deltas, torch.tensor(sequence[f"{name}_delta"]), atol=1e-4, rtol=0)
+
+
+def test_the_equations_by_hand():
+    assert mrope_index(2, 3).tolist() == [[0] * 6, [0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]]
+    assert_index(circle_index(2, 2), CENTRED)
+    assert_index(circle_index(2, 2, move_to_origin=False), NOT_CENTRED)
+    assert_index(circle_index(2, 2, method="no_circle"), FLAT)
+    ring, flat = torch.tensor(CENTRED), torch.tensor(FLAT)
+    assert_index(circle_index(2, 2, radius="auto-3"), ring * 0.15)
+    assert_index(circle_index(2, 2, dff_rate=0.25), 0.75 * ring + 0.25 * flat)
+    assert_index(circle_index(2, 2, move_to_positive="auto"), ring + 8.16497)
+    assert_index(circle_index(2, 2, move_to_positive=-20), ring - 11.83503)
+    # One weight alone: GA is 0, 90, 180 and 270 degrees; SA gives the first cell and the third the same place.
+    assert_index(circle_index(2, 2, alpha=0)[0], [0, 8.16497, 0, -8.16497])
+    assert_index(circle_index(2, 2, alpha=1)[1], [7.07107, -7.07107, 7.07107, 0])
+
+
+def test_one_cell_has_an_angle():
+    """It is seen at 0 degrees, and at 0 there is nothing to stretch."""
+    for options in ({}, {"move_to_origin": False}):
+        assert_index(circle_index(1, 1, **options), [[0], [7.07107], [-7.07107]])
+
+
+@pytest.mark.parametrize(
+    "order, radius",
+    [((0, False, 0.0), 10 + 1e-9), ((False, 0, 0.0), 10 + 2e-9), ((0.0, False, 0), 10 + 3e-9)],
+    ids=str,
+)
+@pytest.mark.parametrize("key", ["move_to_positive", "dff_rate"])
+def test_0_means_false_whichever_came_first(key, order, radius):
+    """The three are equal to Python, so what is remembered for one is handed out for the others."""
+    for off in order:
+        geometry = CircleGeometry(radius, **{key: off})
+        assert_index(VisionBlock(0, 0, 1, 2, 2).index(geometry), CENTRED)
+    on = CircleGeometry(radius, **{key: 1.0})
+    expected = FLAT if key == "dff_rate" else torch.tensor(CENTRED) + 9.16497
+    assert_index(VisionBlock(0, 0, 1, 2, 2).index(on), expected)
 
 
 @given(SIDES, SIDES, st.floats(0, 1), st.floats(0, 100), st.booleans())
@@ -110,6 +169,37 @@ def test_a_video_moves_its_ring_along_the_text_axis():
         torch.testing.assert_close(part, ring + moved, atol=1e-5, rtol=0)
     times = video.index(MRopeGeometry())[0].view(4, 6)[:, 0]
     assert times.tolist() == [0, 1, 2, 4]
+
+
+def test_a_video_in_both_geometries_by_numbers():
+    """Two tokens of text, three frames of 1 x 2 cells 1.5 apart, and text."""
+    video = VisionBlock(0, 2, 3, 1, 2, interval=1.5)
+    positions, next_index = sequence_index([video], None, (1, 10), [CircleGeometry(), MRopeGeometry()])
+    # Seen at 180 and 0 degrees and numbered 0 and 180, the two cells are at 180 and 90 on the ring.
+    ring = torch.tensor([[0, 8.16497], [-7.07107, -4.08248], [7.07107, -4.08248]])
+    frames = torch.cat([ring + 2, ring + 3, ring + 5], 1)  # at 0, 1.5 and 3, cut to whole numbers
+    behind = 5 + 8.16497 + 1
+    text = torch.tensor([0.0, 1, behind, behind + 1]).expand(3, -1)
+    assert_index(positions[:3, 0], torch.cat([text[:, :2], frames, text[:, 2:]], 1))
+    assert positions[3:, 0].tolist() == [
+        [0, 1, 2, 2, 3, 3, 5, 5, 6, 7],
+        [0, 1, 2, 2, 2, 2, 2, 2, 6, 7],
+        [0, 1, 2, 3, 2, 3, 2, 3, 6, 7],
+    ]
+    assert next_index == [[pytest.approx(behind + 2, abs=2e-5), 8]]
+
+
+def test_a_negative_shift_puts_a_picture_behind_its_text():
+    """Text goes on behind the picture; the next picture begins above all so far."""
+    blocks = [VisionBlock(0, 3, 1, 2, 2), VisionBlock(0, 8, 1, 2, 2)]
+    geometry = CircleGeometry(move_to_positive=-20)
+    positions, next_index = sequence_index(blocks, None, (1, 13), [geometry])
+    ring = torch.tensor(CENTRED) - 11.83503
+    text = 3 + 7.88675 - 11.83503 + 1  # below the 2 of the last token in front of the picture
+    assert_index(positions[:, 0, 3:7], ring + 3)
+    assert_index(positions[0, 0, [2, 7, 12]], [2, text, text])
+    assert_index(positions[:, 0, 8:12], ring + 3)
+    assert next_index == [[pytest.approx(3)]]
 
 
 def test_image_stride_moves_later_images_further():

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from conversion.core import MODULES
 from tests import warm_python
-from tests.models import CHECKPOINT, ROOT, copy_checkpoint
+from tests.models import CHECKPOINT, ROOT, copy_checkpoint, save_as_stock
 
 SECRET = "hf_" + "a" * 34
 
@@ -132,6 +132,39 @@ def test_the_text_of_an_owners_card_is_kept(trained, tmp_path):
     again = ModelCard((tmp_path / "again" / "README.md").read_text())
     assert again.text.count("Words.") == 1 and again.text.count("## Use") == 1 and '"alpha": 1' in again.text
     assert again.data.base_model == "user/base"
+
+
+def card_in(folder):
+    return ModelCard((folder / "README.md").read_text())
+
+
+def test_a_converted_folder_has_a_card_and_hands_it_on(tmp_path):
+    base = save_as_stock(tmp_path / "base")
+    data = {"license": "other", "license_name": "qwen-research", "license_link": "https://hf.co/q/LICENSE"}
+    (base / "README.md").write_text(f"---\n{json.dumps({**data, 'language': ['en', 'zh']})}\n---\n# Theirs\n")
+    result = push(base, "--output-dir", tmp_path / "out", "--base-model", "qwen/base")
+    assert result.returncode == 0, result.stderr
+    publish(tmp_path / "out", tmp_path / "again")
+    for name in ("out", "again"):
+        card = card_in(tmp_path / name)
+        said = card.data.to_dict()
+        assert {key: said[key] for key in data} == data and said["language"] == ["en", "zh"]
+        assert said["base_model"] == "qwen/base"
+        assert card.text.strip().splitlines()[1] == f"# {name}" and "Theirs" not in card.text
+        assert "not fine-tuned**" in card.text and "[qwen-research](https://hf.co/q/LICENSE)" in card.text
+
+
+def test_a_card_of_an_earlier_run_gets_the_id_and_keeps_what_was_edited(tmp_path):
+    base, convert = save_as_stock(tmp_path / "base"), ("--output-dir", tmp_path / "out")
+    assert push(base, *convert).returncode == 0
+    publish_it = (*convert, "--repo-id", "user/name", "--no-upload")
+    assert push(base, *publish_it).returncode == 0
+    assert 'from_pretrained("user/name"' in card_in(tmp_path / "out").text
+    edited = (tmp_path / "out" / "README.md").read_text() + "\nMine.\n"
+    (tmp_path / "out" / "README.md").write_text(edited)
+    for arguments in (publish_it, convert):
+        assert push(base, *arguments).returncode == 0
+        assert (tmp_path / "out" / "README.md").read_text() == edited
 
 
 def test_unchanged_weights_take_no_space_and_survive_a_save_over_them(trained, tmp_path):

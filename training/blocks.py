@@ -6,12 +6,12 @@ from pathlib import Path
 from configuration_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLConfig_CircleRoPE_V2,
     age_schedule,
-    complete_card,
     validate_circle_rope,
 )
 from conversion.base import ConversionError, read_json
 from conversion.convert import make_config
 from conversion.options import read_block, read_object
+from modelcard_qwen2_5_vl_circle_rope import complete_card
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
 __all__ = [
