@@ -137,6 +137,8 @@ rm -rf "$STOCK_CHECKPOINTS"
 part "environments of the releases" on_each prepare main $first $in_between
 part "transformers $newest" tests main tests "$@"
 # Geometry, benchmarks, commands, pages and data know no release; publishing knows the client's, which is another here.
+# The page's commands once more, with the environments that they make.
+PAGE_INSTALLS=1 part "the page" tests main tests/test_readme.py -k every_command "$@"
 part "transformers $first" tests $first \
     $(printf '%s\n' tests/test_*.py | grep -vE 'test_(geometry|benchmarks|commands|readme|shapes|published_files)\.py') "$@"
 part "the contract on the releases in between" on_each contract $in_between

@@ -8,7 +8,6 @@ import pytest
 import torch
 import transformers
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -16,7 +15,7 @@ from transformers import (
     Qwen2_5_VLModel,
 )
 
-from configuration_qwen2_5_vl_circle_rope import AUTO_MAP, Qwen2_5_VLConfig_CircleRoPE_V2
+from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from conversion.convert import convert
 from modeling_qwen2_5_vl_circle_rope import (
     OLD_LAYOUT,
@@ -26,7 +25,6 @@ from modeling_qwen2_5_vl_circle_rope import (
     new_name,
 )
 from tests.models import (
-    ROOT,
     AutoModelForVision,
     for_stock,
     load_whole,
@@ -212,15 +210,6 @@ def test_v1_configs_without_radius_or_alpha_are_refused(v1_dir, key):
     (v1_dir / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"no {key} .*-1"):
         Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(v1_dir)
-
-
-def test_the_root_loads_as_a_repository():
-    config = AutoConfig.from_pretrained(ROOT, trust_remote_code=True)
-    assert config.auto_map == AUTO_MAP
-    assert config.schedule == ("circle", "mrope") * 18
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, trust_remote_code=True)
-    assert model.model.language_model.layers[0].self_attn.q_proj.weight.shape == (2048, 2048)
 
 
 def test_a_load_that_is_partial_on_purpose_goes_through(base_dir, tmp_path):

@@ -18,6 +18,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from configuration_qwen2_5_vl_circle_rope import AUTO_MAP
 from tests.hub_client import NAME, ask, environment
 from tests.hub_server import Repo
 from tests.models import CHECKPOINT, ROOT
@@ -90,7 +91,7 @@ def test_the_stock_class_refuses_it_with_advice(name):
 def test_its_configuration_and_tokenizer_need_no_more_than_the_root():
     config = AutoConfig.from_pretrained(ROOT, trust_remote_code=True)
     tokenizer = AutoTokenizer.from_pretrained(ROOT)
-    assert config.schedule == ("circle", "mrope") * 3
+    assert config.schedule == ("circle", "mrope") * 3 and config.auto_map == AUTO_MAP
     assert tokenizer.convert_tokens_to_ids("<|image_pad|>") == config.image_token_id
 
 
