@@ -178,13 +178,16 @@ def test_what_stock_saved_from_a_converted_checkpoint_converts_when_its_block_is
     assert all(reference.endswith("V2") for reference in plan.config["auto_map"].values())
 
 
-@pytest.mark.parametrize("theta", [0, -1, False])
+@pytest.mark.parametrize("theta", [0, -1, False, 1e-300])
 def test_a_rope_whose_frequencies_are_no_numbers_is_refused(base, theta):
     config = json.loads((base / "config.json").read_text())
     text_config()(config)
     config["text_config"]["rope_parameters"]["rope_theta"] = theta
     (base / "config.json").write_text(json.dumps(config))
-    assert_refused(base, "config.json describes a model whose values are not finite: correct its rope")
+    words = rf"in .*config.json, .*\['rope_theta'\] is {theta}, but must be a number > 0"
+    if theta == 1e-300:
+        words = "config.json describes a model whose values are not finite: correct its rope"
+    assert_refused(base, words)
 
 
 ODD = [None, True, False, -1, 0, 1, 2, 3, 7, 16, 64, 10**6, 0.5, -1.5, 1e30, "", "x", "yarn", "linear", "dynamic"]
