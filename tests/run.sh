@@ -15,7 +15,6 @@ if [ "${1:-}" = --all ]; then
 fi
 workers=${WORKERS:-2}
 first=4.57.6
-export STOCK_CHECKPOINTS=$environments/checkpoints
 
 # part NAME COMMAND...: the command, and its seconds for the table at the end.
 table=
@@ -81,6 +80,8 @@ wait_for_tools() {
         exit 1
     fi
 }
+
+export STOCK_CHECKPOINTS=$environments/checkpoints
 
 # prepare RELEASE: its environment, and a stock checkpoint as it saves it, which every other release loads.
 prepare() {
