@@ -58,15 +58,6 @@ class CircleGeometry:
     # A later video frame is the same ring moved along (1, 1, 1).
     time_axis = (1.0, 1.0, 1.0)
 
-    @property
-    def ends_at_its_largest(self) -> bool:
-        """Whether what comes behind a picture follows from the largest index alone.
-
-        It does not where a picture may lie behind the text in front of it, nor where its number matters.
-        """
-        moves_back = not isinstance(self.move_to_positive, str) and self.move_to_positive < 0
-        return not moves_back and self.image_stride == 0
-
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
         # Coordinate centralisation: (max + min) / 2 is subtracted from either axis.
@@ -124,7 +115,6 @@ class MRopeGeometry:
     image_stride: float = 0
 
     time_axis = (1.0, 0.0, 0.0)
-    ends_at_its_largest = True
 
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""

@@ -34,7 +34,6 @@ class FlattenedGeometry:
     image_stride: float = 0
 
     time_axis = (1.0, 1.0, 1.0)
-    ends_at_its_largest = True
 
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`."""

@@ -4,23 +4,24 @@ from packaging.version import Version
 
 # It builds on parts of vLLM that are not a public interface: the runners' position rows, and the model's classes.
 SUPPORTED = ("0.32", "0.34")
+# Of Circle-RoPE V1 and V2; their own classes may not import beside another vLLM's transformers.
+MODEL_TYPES = ("qwen2_5_vl_circle_rope", "qwen2_5_vl_circle_rope_v2")
 
 
 def register() -> None:
     """Make vLLM, and transformers within it, know the configuration and the model; run by vLLM in every process.
 
-    Raises:
-        ImportError: a vLLM that this package was not made for.
+    vLLM calls it without a try, whatever model it is started for: under a vLLM that this package was not made for,
+    Circle-RoPE's checkpoints are refused when they are read, and all others run.
     """
     import vllm
+    from transformers import AutoConfig
 
     first, end = map(Version, SUPPORTED)
     if not first <= Version(Version(vllm.__version__).base_version) < end:
-        raise ImportError(
-            f"circle-rope-vllm serves with vLLM from {first} to below {end}, but found {vllm.__version__}: install a "
-            "vLLM in that range, or uninstall circle-rope-vllm."
-        )
-    from transformers import AutoConfig
+        for model_type in MODEL_TYPES:
+            AutoConfig.register(model_type, _refused(model_type, first, end, vllm.__version__), exist_ok=True)
+        return
     from vllm import ModelRegistry
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP
 
@@ -32,3 +33,20 @@ def register() -> None:
     name = "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"
     ModelRegistry.register_model(name, f"circle_rope_vllm.model:{name}")
     MODELS_CONFIG_MAP[name] = VerifyCircleRoPE
+
+
+def _refused(name, first, end, found):
+    """A configuration class of that model type which nothing can be read into."""
+    from transformers import PretrainedConfig
+
+    class Refused(PretrainedConfig):
+        model_type = name
+
+        @classmethod
+        def from_dict(cls, config_dict, **kwargs):
+            raise ValueError(
+                f"circle-rope-vllm serves Circle-RoPE with vLLM from {first} to below {end}, but found {found}: "
+                "install a vLLM in that range."
+            )
+
+    return Refused
