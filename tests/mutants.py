@@ -20,6 +20,7 @@ from tests import warm_python
 ROOT = Path(__file__).resolve().parent.parent
 GEOMETRY, CONFIGURATION = "circle_rope_imp.py", "configuration_qwen2_5_vl_circle_rope.py"
 MODEL_CARD = "modelcard_qwen2_5_vl_circle_rope.py"
+MODELING = "modeling_qwen2_5_vl_circle_rope.py"
 WARM = ("torch", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl", "hypothesis")
 
 
@@ -134,6 +135,107 @@ MUTANTS = [
         ),
         ('fields["radius"] = self.circle_rope["circle_r"]', 'fields["radius"] = 10', "configuration circle_r"),
     ),
+    # Layout of a sequence, and what a cache remembers.
+    *of(
+        GEOMETRY,
+        ("* interval).long().double()", "* interval).round().double()", "positions seconds"),
+        ("if not 0 < length <= run:", "if length > run:", "positions placeholders"),
+        ("slot, run = slot + length, run - length", "slot, run = slot, run - length", "geometry sequence"),
+        ("text[row] = index + count", "text[row] = index + count + 1", "positions reference"),
+        ("above = max(text[row], free[row])", "above = text[row]", "positions moved_back"),
+        ("geometry.image_stride * pictures", "geometry.image_stride * (pictures + 1)", "positions number"),
+        ("text[row] = first + largest + 1", "text[row] = first + largest", "positions reference"),
+        ("free[row] = max(above, text[row])", "free[row] = text[row]", "positions moved_back"),
+        ("            pictures += 1\n", "            pictures = 1\n", "positions number"),
+        ("torch.empty if real is None else torch.zeros", "torch.ones", "positions pads_on"),
+        ("self.real.cpu() != 0", "self.real.cpu() == 0", "caches pads_count"),
+        ("tensor[..., :length] for tensor", "tensor for tensor", "caches cut_back"),
+        ("tensor.index_select(-2, samples)", "tensor", "caches samples_of"),
+        ("            self.log.append(self.length)\n", "            pass\n", "caches cut_back"),
+        ("self.text_from[0] > length)", "self.text_from[0] >= length + 99)", "caches cut_back"),
+        ("rows[:, samples.to(rows.device)]", "rows", "caches samples_of"),
+        ("self.text_from[1] + (slot - self.text_from[0])", "self.text_from[1]", "decoding by_hand"),
+        ("if end is None or slot < end:", "if end is None or slot <= end:", "caches cut_back"),
+        ("end = entry if end is None else min(entry, end)", "end = end", "caches cut_back"),
+        ("samples = entry.cpu() if samples is None else entry.cpu()[samples]", "samples = entry.cpu()", "caches done"),
+        (
+            "text_rows(ends) + torch.arange(part.slot - held",
+            "text_rows(ends) + 0 * torch.arange(part.slot - held",
+            "caches text",
+        ),
+        ("begins |= is_picture", "begins = is_picture", "positions number"),
+        ("if 0 < length < held and own[length] == own[length - 1] > 0:", "if False:", "caches inside"),
+        ("if not own[last] and (rows != rows[:, :1]).any():", "if False:", "caches not_guessed"),
+        (
+            "(index[:, own == own[last]].amax(-1) if own[last] else index[:, last]) + 1",
+            "index[:, last] + 1",
+            "positions next_follows or comes_next",
+        ),
+        ("free = index[:, real].amax(-1) + 1", "free = text", "positions moved_back"),
+        ("(text + slot - length).tolist()", "text.tolist()", "caches cut_back"),
+        ("int(own.max()) if length else 0", "0", "positions number"),
+    ),
+    # Positions in forward and in generate, and caches.
+    *of(
+        MODELING,
+        (
+            "spatial_merge_size\n        return [(t, h // merge",
+            "spatial_merge_size\n        return [(t, w // merge",
+            "positions reference",
+        ),
+        ("frequency * second for second", "second for second", "positions rule"),
+        ("return [1.0] * len(videos)", "return [2.0] * len(videos)", "positions video"),
+        ("input_ids = torch.zeros_like(input_ids)", "input_ids = input_ids", "positions without_any"),
+        (
+            "return attention_mask if length is None else attention_mask[:, -length:]",
+            "return attention_mask if length is None else attention_mask[:, :length]",
+            "decoding later_turn",
+        ),
+        ("before = record.ends(slot) if record and slot else", "before =", "decoding later"),
+        ("begins[block.sample, block.slot] = True", "pass", "positions number"),
+        ("first = first + real.int().argmax(1, keepdim=True)", "pass", "model text"),
+        ("(first + (counted - 1)).masked_fill(~real, 0)", "first + (counted - 1)", "positions pads"),
+        ("first + counted[:, -1:])", "first + length)", "caches different_lengths"),
+        (
+            "text_row, position_ids = position_ids[0].long(), position_ids[1:]",
+            "text_row, position_ids = None, position_ids[1:]",
+            "decoding packed",
+        ),
+        (
+            "position_ids.repeat(num_geometries, 1, 1)",
+            "position_ids.repeat_interleave(num_geometries, 0)",
+            "positions layout",
+        ),
+        (
+            "return text_row, position_ids.float()",
+            "return text_row, position_ids.float().round()",
+            "positions layout or geometry",
+        ),
+        ("geometry_embeddings[self.geometry_of_layer[self.number]]", "geometry_embeddings[0]", "positions layer"),
+        (
+            "torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past_length",
+            "torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)",
+            "caches others",
+        ),
+        ("self.record.select(beam_idx)", "pass", "caches samples_of"),
+        ("self.record.cut(int(self.get_seq_length()))", "pass", "caches others"),
+        (
+            "self.record.select(torch.arange(batch).repeat_interleave(repeats))",
+            "self.record.select(torch.arange(batch).repeat(repeats))",
+            "caches samples_of",
+        ),
+        ("if record and record.made_for != self.made_for:", "if False:", "caches geometries"),
+        ("if held not in (None, batch):", "if False:", "caches number"),
+        ("if is_row and bool(", "if False and bool(", "positions fractional"),
+        ('if slot and getattr(cache, "has_unknown_positions", False):', "if False:", "compile guessed"),
+        ("if block.slot >= slot]", "if block.slot > slot]", "decoding later"),
+        ("if input_ids.shape[1] != slot + length or not all(filled):", "if not all(filled):", "decoding later"),
+        ("torch.as_tensor(seconds)[kept] if kept else None", "torch.as_tensor(seconds)", "decoding seconds"),
+        ("if not self.model.is_placeholder(input_ids[:, -length:]).any():", "if False:", "decoding text_turn"),
+        ("if part.is_picture is None or not part.is_picture[:, -1].any():", "if True:", "decoding ends_in"),
+        ("torch.where(is_new < 0, rows, behind)", "rows", "decoding ends_in"),
+        ("position_ids[[0, -3, -2, -1]] if is_ours else position_ids", "position_ids", "caches assistant"),
+    ),
     *of(
         MODEL_CARD,
         ('"## Circle-RoPE" if', '"# Circle-RoPE" if', "modelcard owner"),
@@ -174,8 +276,8 @@ def copy_tree(directory: Path) -> Path:
 
 def run_tests(tree: Path, tests: str) -> int:
     """The exit code of pytest: 0 where all pass, 1 where one fails."""
-    file, names = tests.split()
-    arguments = f"-m pytest -q -x -p no:cacheprovider tests/test_{file}.py -k {names}".split()
+    file, names = tests.split(maxsplit=1)
+    arguments = [*f"-m pytest -q -x -p no:cacheprovider tests/test_{file}.py -k".split(), names]
     return subprocess.run([warm_python.executable(*WARM), *arguments], cwd=tree, capture_output=True).returncode
 
 
