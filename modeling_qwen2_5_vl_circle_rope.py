@@ -80,17 +80,6 @@ NAMES_BY_ATTRIBUTE = ("PreTrainedModel._checkpoint_conversion_mapping", ())
 CHUNKS_WITH_PICTURES = ("generation.utils._slice_mm_encoder_output", ())
 CHUNKS_OF_TEXT = ("GenerationMixin._prefill_chunking", ())
 
-# Newer releases begin a text at its slot, behind the pads in front of it, older ones at 0.
-TEXT_BEHIND_PADS = (f"{_QWEN}.Qwen2_5_VLModel.compute_3d_position_ids", ())
-
-# How a release finds the older names that it saves tensors under: newer ones in a register, older ones by attribute.
-NAMES_IN_REGISTER = ("conversion_mapping.register_checkpoint_conversion_mapping", ("mapping", "overwrite"))
-NAMES_BY_ATTRIBUTE = ("PreTrainedModel._checkpoint_conversion_mapping", ())
-
-# Newer releases hand each chunk of a chunked prefill its part of the pictures; older ones drop or misplace them, and
-# get one whole prefill.
-CHUNKS_WITH_PICTURES = ("generation.utils._slice_mm_encoder_output", ())
-
 
 def _is_there(path, arguments):
     try:
