@@ -1,6 +1,6 @@
 """Teach ms-swift 4.6 the model type `qwen2_5_vl_circle_rope_v2`, and the block that an official checkpoint gets.
 
-swift sft --custom_register_path training/register_v2.py --model_type qwen2_5_vl_circle_rope_v2 ...
+swift sft --custom_register_path training/register_v2.py ...
 
 A converted checkpoint needs no more. For an official one the block comes as V2's `model_config_override`: a key of the
 config file, an option of the command line, or an entry of ms-swift's own `model_kwargs`. The template is ms-swift's.
@@ -123,6 +123,14 @@ def take_override(self):
         given = override_of_adapter(Path(self.ckpt_dir))
     with one_sentence():
         block = read_override(given)
+        if block is not None:
+            # Of another type ms-swift would take stock's class, which reads no block: by a folder's name, or as asked.
+            if self.model_type not in (None, MODEL_TYPE):
+                raise ValueError(
+                    f"{OVERRIDE} gives a circle_rope block, but model_type is {self.model_type!r}, whose class reads "
+                    f"none: give {MODEL_TYPE}, or leave it out."
+                )
+            self.model_type = MODEL_TYPE
         if getattr(self, "use_liger_kernel", False):
             use_liger_kernels()
     os.environ.pop(OVERRIDE.upper(), None)

@@ -1,6 +1,7 @@
 """ms-swift through its own command line: each way of training, inference, and what is refused."""
 
 import json
+import shutil
 import socket
 from functools import partial
 
@@ -126,6 +127,16 @@ def test_lora_from_the_command_line_with_annealing(tmp_path, stock_dir, pictures
         model.set_circle_rope({**block, "AGE_mode": schedule})
         assert_positions_are_those_of_each_sample_alone(record, model.model)
     assert_infers("--adapters", final, folder=tmp_path, pictures=pictures)
+
+
+def test_a_block_alone_says_whose_class_an_official_checkpoint_gets(stock_dir, pictures, tmp_path):
+    """Whatever its folder is called, by whose name ms-swift would choose stock's."""
+    base = shutil.copytree(stock_dir, tmp_path / "Qwen2.5-VL-3B-Instruct")
+    override = ("--model_config_override", json.dumps({"circle_rope": {"AGE_mode": "strategy_3"}}))
+    data = ("--dataset", pictures / "train.jsonl", "--output_dir", tmp_path / "out", "--tuner_type", "full")
+    assert_trained(sft("--model", base, *override, *data), tmp_path / "out")
+    config = AutoConfig.from_pretrained(tmp_path / "out" / "checkpoint-4", trust_remote_code=True)
+    assert config.schedule == ("mrope",) * 3 + ("circle",) * 3
 
 
 @pytest.mark.parametrize("layout", ["packing", "padding_free"])

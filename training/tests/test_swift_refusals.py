@@ -41,6 +41,26 @@ def test_a_block_that_does_not_fit_is_refused(base, block, words, stock_dir, pic
     assert re.search(words, refused(sft("--model", base, *MODEL_TYPE, *way(block), *data)))
 
 
+def in_a_file(block, folder):
+    file = folder / "config.json"
+    file.write_text(json.dumps({"model_config_override": {"circle_rope": block}}))
+    return (file,)
+
+
+@pytest.mark.parametrize("way", ["command line", "model_kwargs", "file"])
+def test_a_block_for_a_class_that_reads_none_is_refused(way, stock_dir, pictures, tmp_path):
+    block = {"AGE_mode": "strategy_3"}
+    ways = {
+        "command line": override(block),
+        "model_kwargs": in_model_kwargs(block),
+        "file": in_a_file(block, tmp_path),
+    }
+    given = (*ways[way], "--model", stock_dir, "--model_type", "qwen2_5_vl")
+    result = sft(*given, "--dataset", pictures / "train.jsonl", "--output_dir", tmp_path / "out")
+    assert re.search("model_type is 'qwen2_5_vl', whose class reads none: give qwen2_5_vl_circle", refused(result))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
