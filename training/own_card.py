@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from huggingface_hub import ModelCard
+
 from .blocks import circle_rope_model, complete_card
 
 
@@ -27,7 +29,13 @@ def own_card(trainer):
         upstream(*args, **kwargs)
         if trainer.is_world_process_zero():
             folder = Path(trainer.args.output_dir)
-            complete_card(folder / "README.md", trainer.hub_model_id or folder.name, model.config)
+            path = folder / "README.md"
+            complete_card(path, trainer.hub_model_id or folder.name, model.config)
+            # TRL links to a base that is a folder by a name that it has not.
+            base = ModelCard.load(path).data.get("base_model")
+            link = f"[{base}](https://huggingface.co/{base})" if base else "a Qwen2.5-VL checkpoint"
+            text = path.read_text(encoding="utf-8").replace("[None](https://huggingface.co/None)", link)
+            path.write_text(text, encoding="utf-8")
 
     trainer.create_model_card = create_model_card
     return trainer

@@ -24,6 +24,7 @@ def test_what_sft_pushes_says_its_block_and_schedule(options, library, stock_dir
         assert done.returncode == 0, done.stdout + done.stderr
         files = hub.repos["user/shapes"].files()
     card = ModelCard(files["README.md"].decode())
+    assert "is a fine-tuned version of a Qwen2.5-VL checkpoint" in card.text and "None" not in card.text
     assert "Model Card for Model ID" not in card.text and "## Circle-RoPE" in card.text
     assert '"radius": 7' in card.text and "circle 0 to 2, mrope 3 to 5" in card.text
     assert 'from_pretrained("user/shapes", trust_remote_code=True' in card.text.replace("\n    ", "")
