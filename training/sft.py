@@ -9,6 +9,7 @@ if __spec__ is None:
     print("error: from the repo's root, this is python -m training.sft", file=sys.stderr)
     sys.exit(2)
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,7 +58,6 @@ def prepare():
     """
     import torch
     from transformers import AutoProcessor
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import (
         ModelConfig,
         ScriptArguments,
@@ -80,9 +80,11 @@ def prepare():
         use_liger_kernels()
     resume = training.resume_from_checkpoint
     if str(resume).lower() in ("true", "false"):  # as Trainer's own argument may be
-        resume = get_last_checkpoint(training.output_dir) if Path(training.output_dir).is_dir() else None
+        resume = last_complete(Path(training.output_dir)) if resume.lower() == "true" else None
         if resume is None and training.resume_from_checkpoint.lower() == "true":
-            raise ValueError(f"--resume_from_checkpoint true was given, but {training.output_dir} has no checkpoint.")
+            raise ValueError(
+                f"--resume_from_checkpoint true was given, but {training.output_dir} has no checkpoint that is whole."
+            )
 
     is_here = Path(options.model_name_or_path).is_dir()
     if is_here and options.model_revision != "main":
@@ -147,6 +149,22 @@ def prepare():
         callbacks=callbacks,
     )
     return own_card(trainer), resume
+
+
+def last_complete(folder: Path) -> str | None:
+    """The newest checkpoint in a folder that was saved to its end, or None; a newer one that was not is named.
+
+    Trainer writes its state last.
+    """
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            print(f"resuming from {path}", file=sys.stderr)
+            return str(path)
+        except (OSError, ValueError):
+            print(f"{path} was not saved to its end, and is passed over", file=sys.stderr)
+    return None
 
 
 def load_set(script, split, collator, training):

@@ -73,14 +73,17 @@ def test_annealing_ends_at_the_target_and_a_checkpoint_says_where_it_was(full):
     assert halfway.circle_rope["radius"] == 5.0 and final.circle_rope["radius"] == 10
 
 
-def test_it_resumes_from_the_last_checkpoint(full, stock_dir, pictures, sft, tmp_path):
+def test_it_resumes_from_the_last_checkpoint_that_was_saved_to_its_end(full, stock_dir, pictures, sft, tmp_path):
     shutil.copytree(full / "checkpoint-3", tmp_path / "checkpoint-3")
+    shutil.copytree(full / "checkpoint-6", tmp_path / "checkpoint-6")
+    (tmp_path / "checkpoint-6" / "trainer_state.json").unlink()
     result = sft(
         *("--model_name_or_path", stock_dir, "--dataset_name", pictures, "--output_dir", tmp_path),
         *("--age_mode", "strategy_3", "--anneal", "radius", "--anneal_steps", 5, "--learning_rate", 1e-3),
         *("--resume_from_checkpoint", "true"),
     )
     assert result.returncode == 0, result.stdout[-4000:]
+    assert "checkpoint-6 was not saved to its end" in result.stdout and "resuming from" in result.stdout
     assert losses(tmp_path)[3:] == pytest.approx(losses(full)[3:], rel=1e-3)
 
 
