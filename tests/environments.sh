@@ -3,6 +3,8 @@
 environments=$PWD/.venv-tests
 main=$environments/main/bin/python
 export environments main
+# uv leaves the compiling of packages to their first import, which has to keep what it compiles.
+unset PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false UV_PYTHON_DOWNLOADS=never
 
 if ! command -v uv > /dev/null; then
