@@ -33,6 +33,7 @@ def copy_with_code(directory, number):
     copy_checkpoint(directory)
     with open(directory / "modeling_qwen2_5_vl_circle_rope.py", "a") as file:
         file.write(f"\n\nQwen2_5_VLModel_CircleRoPE_V2.mark = {number}\n\n\ndef which():\n    return {number}\n")
+        file.write("#" * number)  # Python tells compiled files apart by their sizes and seconds
     return directory
 
 
