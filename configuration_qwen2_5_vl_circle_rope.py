@@ -107,8 +107,12 @@ _UPSTREAM = {
         ("tie_word_embeddings use_cache use_sliding_window", _is(bool), "true or false"),
         ("hidden_act model_type rope_type type stands_for", _is(str), "a name"),
         ("architectures layer_types fullatt_block_indexes mrope_section", _is(list, tuple), "a list"),
-        ("rope_scaling rope_parameters auto_map id2label quantization_config", _is(dict), "an object (a dict)"),
-        ("text_config vision_config", lambda value: isinstance(value, dict) and value, "an object (a dict) with keys"),
+        (
+            "rope_scaling rope_parameters vision_config auto_map id2label quantization_config",
+            _is(dict),
+            "an object (a dict)",
+        ),
+        ("text_config", lambda value: isinstance(value, dict) and value, "an object (a dict) with keys"),
         (
             "dtype torch_dtype",
             lambda value: isinstance(getattr(torch, str(value), value), torch.dtype),
