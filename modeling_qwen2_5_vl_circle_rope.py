@@ -265,14 +265,6 @@ def mask_of_tokens(attention_mask: torch.Tensor | None, length: int | None = Non
     return attention_mask if length is None else attention_mask[:, -length:]
 
 
-def _real_tokens(mask):
-    """Which tokens of a mask are no padding, bool `(batch, length)` on the CPU, or None where all are."""
-    if mask is None:
-        return None
-    real = to_host(mask)[0].bool()
-    return None if real.numpy().all() else real
-
-
 def _seconds_of(videos, second_per_grid_ts):
     """Seconds between two frames, one number for each video."""
     if second_per_grid_ts is None:
@@ -395,10 +387,6 @@ class MakesPositions:
             token = self.get_input_embeddings()(torch.tensor(token_id, device=inputs_embeds.device))
             input_ids.masked_fill_((inputs_embeds == token).all(-1), token_id)
         return input_ids
-
-    def has_placeholders(self, input_ids: torch.LongTensor) -> bool:
-        """Whether any image or video placeholder is among these tokens."""
-        return bool(((input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)).any())
 
     def is_placeholder(self, input_ids: torch.LongTensor) -> torch.Tensor:
         """Which of these tokens stand for an image or a video: bool, of the same shape."""
