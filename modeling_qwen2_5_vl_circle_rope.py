@@ -188,8 +188,8 @@ class ReadsEveryLayout:
         kwargs["key_mapping"] = {**cls.layout, **(kwargs.get("key_mapping") or {})}
         is_partial = kwargs.get("state_dict") is not None
         model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
-        head = model.get_output_embeddings()
-        if head is not None and head.weight.is_meta and not model.get_input_embeddings().weight.is_meta:
+        head = getattr(model.get_output_embeddings(), "weight", None)  # trainers put other modules there
+        if head is not None and head.is_meta and not model.get_input_embeddings().weight.is_meta:
             model.tie_weights()  # a release leaves a tied head of custom code without values
         if not is_partial:
             _refuse_misnamed(model, info)
