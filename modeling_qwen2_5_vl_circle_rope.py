@@ -9,7 +9,6 @@ import functools
 import glob
 import inspect
 import json
-import math
 import os
 import re
 import warnings
@@ -24,13 +23,13 @@ from transformers import Cache, GenerationMixin, Qwen2ForCausalLM
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
-    from .circle_rope_imp import End, Part, Record, VisionBlock, continue_sequences, find_blocks, text_rows, turns
+    from .circle_rope_imp import Ends, Part, Record, VisionBlock, find_blocks, sequence_index, turns
     from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
     from .modelcard_qwen2_5_vl_circle_rope import complete_card
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
-    from circle_rope_imp import End, Part, Record, VisionBlock, continue_sequences, find_blocks, text_rows, turns
+    from circle_rope_imp import Ends, Part, Record, VisionBlock, find_blocks, sequence_index, turns
     from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
     from modelcard_qwen2_5_vl_circle_rope import complete_card
 
@@ -39,15 +38,19 @@ except ImportError:  # the repo's root is not a package when it is imported from
 
 LAST_KNOWN_RELEASE = "5.24.0"
 
+# What a model is called with for its images and videos.
+PIXELS, GRIDS = ("pixel_values", "pixel_values_videos"), ("image_grid_thw", "video_grid_thw")
+VISION = (*GRIDS, "second_per_grid_ts")
+PICTURES = (*PIXELS, *VISION)
+
 # Whatever we touch of upstream's that is not public API, by its path in transformers, and the arguments we count on.
 _QWEN = "models.qwen2_5_vl.modeling_qwen2_5_vl"
 _TOKENS = ("input_ids", "attention_mask", "position_ids", "inputs_embeds")
-_VISION = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 RELIED_ON = (
     (f"{_QWEN}.Qwen2_5_VLRotaryEmbedding.forward", ("x", "position_ids")),
     (f"{_QWEN}.Qwen2_5_VLDecoderLayer.forward", ("position_embeddings",)),
     (f"{_QWEN}.Qwen2_5_VLTextModel.forward", _TOKENS),
-    (f"{_QWEN}.Qwen2_5_VLModel.forward", (*_TOKENS, *_VISION)),
+    (f"{_QWEN}.Qwen2_5_VLModel.forward", (*_TOKENS, *VISION)),
     (f"{_QWEN}.Qwen2_5_VisionTransformerPretrainedModel", ()),
     ("PreTrainedModel._from_config", ()),
     ("GenerationMixin._get_candidate_generator", ("model_kwargs",)),
@@ -62,10 +65,7 @@ RELIED_ON = (
 RELIED_ON_KEY = "_adapter_model_path"
 
 # How a release makes the positions of a generation: newer ones up front, older ones step by step.
-POSITIONS_UP_FRONT = (
-    "GenerationMixin._prepare_position_ids_for_generation",
-    ("inputs_tensor", "model_kwargs"),
-)
+POSITIONS_UP_FRONT = ("GenerationMixin._prepare_position_ids_for_generation", ("inputs_tensor", "model_kwargs"))
 POSITIONS_BY_STEP = ("GenerationMixin.prepare_inputs_for_generation", ("cache_position",))
 
 # Newer releases begin a text at its slot, behind the pads in front of it, older ones at 0.
@@ -134,16 +134,13 @@ def _by_name(function):
 # Official checkpoints, V1 and whatever transformers 5 saves name their tensors by an older layout of the modules.
 OLD_LAYOUT = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))": "model.language_model"}
 
-
 # The same for the model without its head, whose own names have no `model.` in front. Releases with a register take it
 # off by themselves; older ones do not, and save under the last pattern itself, read backwards: so it has no backslash.
 HEADLESS_LAYOUT = {r"^model(?!\.(language_model|visual))": "language_model"}
 if not HAS_REGISTER_OF_NAMES:
     HEADLESS_LAYOUT |= {r"^model.language_model": "language_model", r"^model.visual": "visual"}
 
-
 ADAPTER_CONFIG = "adapter_config.json"
-
 
 # A task's own head may be missing from a checkpoint, or left over from it.
 BODY = re.compile(r"(^|\.)(language_model|visual|embed_tokens|layers|blocks)\.")
@@ -232,28 +229,6 @@ def _refuse_misnamed(model, info):
 # ---- Making positions -----------------------------------------------------------------------------------------------
 
 
-VISION_ARGUMENTS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
-
-
-def to_host(*tensors):
-    """A tuple of the given tensors on the CPU, with one device synchronisation at most; anything else as it is."""
-    away = [tensor for tensor in tensors if torch.is_tensor(tensor) and tensor.device.type != "cpu"]
-    if not away:
-        return tensors
-    parts = iter(torch.cat([_bits(tensor).flatten().long() for tensor in away]).cpu().split([t.numel() for t in away]))
-    return tuple(
-        next(parts).to(_bits(tensor[..., :0]).dtype).view(tensor.dtype).view(tensor.shape)
-        if any(tensor is moved for moved in away)
-        else tensor
-        for tensor in tensors
-    )
-
-
-def _bits(tensor):
-    """A tensor whose values are integers: its own, or the bits of fractions, since not every device has float64."""
-    return tensor.view(getattr(torch, f"int{8 * tensor.itemsize}")) if tensor.is_floating_point() else tensor
-
-
 def mask_of_tokens(attention_mask: torch.Tensor | None, length: int | None = None) -> torch.Tensor | None:
     """The mask of the last `length` tokens, or of all, `(batch, length)`, 0 where padded; None where none is given.
 
@@ -262,7 +237,7 @@ def mask_of_tokens(attention_mask: torch.Tensor | None, length: int | None = Non
     """
     if not torch.is_tensor(attention_mask) or attention_mask.ndim != 2:
         return None
-    return attention_mask if length is None else attention_mask[:, -length:]
+    return attention_mask if length in (None, attention_mask.shape[1]) else attention_mask[:, -length:]
 
 
 def _seconds_of(videos, second_per_grid_ts):
@@ -286,7 +261,7 @@ def _seconds_of(videos, second_per_grid_ts):
 
 def vision_of(arguments):
     """`image_grid_thw`, `video_grid_thw` and `second_per_grid_ts` among the arguments of a call."""
-    return tuple(arguments.get(key) for key in VISION_ARGUMENTS)
+    return tuple(arguments.get(key) for key in VISION)
 
 
 def has_grids(vision):
@@ -294,11 +269,9 @@ def has_grids(vision):
     return vision[0] is not None or vision[1] is not None
 
 
-def _deltas(ends, input_ids, slot=0):
-    """`rope_deltas` of samples that go on at `ends` behind these tokens, the first of which is at `slot`."""
-    slot += input_ids.shape[1]
-    deltas = [[index - slot for index in end.text] for end in ends]
-    return torch.tensor(deltas, dtype=torch.float32, device="cpu").to(input_ids.device)
+def _deltas(ends, slot):
+    """`rope_deltas` of samples that go on at `ends` when they have that many slots."""
+    return (ends.text.T - slot).float()
 
 
 class MakesPositions:
@@ -347,14 +320,16 @@ class MakesPositions:
         if not has_grids(vision):
             input_ids = torch.zeros_like(input_ids)  # as upstream: without any picture, placeholders are text
         rows, ends, _ = self._lay_out(input_ids, vision, mask_of_tokens(attention_mask, input_ids.shape[1]))
-        return rows.to(input_ids.device, non_blocking=True), _deltas(ends, input_ids)
+        return rows.to(input_ids.device), _deltas(ends, input_ids.shape[1]).to(input_ids.device)
 
     def _lay_out(self, input_ids, vision, mask, before=None):
-        """Rows, ends and vision blocks of tokens, all on the CPU: `continue_sequences` of what their ids say."""
-        ids, mask, *vision = to_host(input_ids, mask, *vision)
+        """Rows, ends and vision blocks of tokens, all on the CPU: `sequence_index` of what their ids say."""
+        ids, mask, *vision = (
+            tensor.cpu() if torch.is_tensor(tensor) else tensor for tensor in (input_ids, mask, *vision)
+        )
         real = None if mask is None or mask.numpy().all() else mask.bool()
         blocks = self.vision_blocks(ids, *vision, real)
-        return *continue_sequences(blocks, real, tuple(ids.shape), self.geometries, before), blocks
+        return *sequence_index(blocks, real, tuple(ids.shape), self.geometries, before), blocks
 
     def merged_grids(self, grid_thw: torch.LongTensor | None) -> list[tuple[int, int, int]]:
         """Grids `(blocks, 3)` on the CPU as (t, h, w) each in language-model tokens."""
@@ -414,18 +389,18 @@ class MakesPositions:
         if slot == 0:
             self.rope_deltas = None
         if has_grids(vision) and (slot == 0 or bool(self.is_placeholder(input_ids).any())):
-            before = record.ends(slot) if record and slot else [End.of_text(slot, count)] * batch
+            before = record.ends(slot) if record else Ends.of_text(slot, count, batch)
             rows, ends, blocks = self._lay_out(input_ids, vision, mask, before)
             is_picture = torch.zeros(batch, length, dtype=torch.bool, device="cpu")
             begins = is_picture.clone()
             for block in blocks:
                 is_picture[block.sample, block.slot : block.slot + block.length] = True
                 begins[block.sample, block.slot] = True
-            text = text_rows(ends).to(device, non_blocking=True)
-            self.rope_deltas = _deltas(ends, input_ids, slot)
-            return Part(slot, rows.to(device, non_blocking=True), mask, is_picture, begins), (slot + length, text)
+            self.rope_deltas = _deltas(ends, slot + length).to(device)
+            text_from = slot + length, ends.text_rows().to(device)
+            return Part(slot, rows.to(device), mask, is_picture, begins), text_from
         # Text needs no look at its ids: on the device it counts up from where the cache ends.
-        if record and slot:
+        if record:
             first, text_from = record.text(slot, device), record.text_from
         else:
             first = torch.full((3 * count, batch, 1), slot, dtype=torch.float32, device=device)
@@ -585,14 +560,12 @@ def find_cache(arguments) -> Cache | None:
 
 
 def slot_of(cache, kwargs):
-    """First free slot of a cache, pads counted: a number, or a tensor where only the device knows it."""
+    """First free slot of a cache, pads counted."""
     if cache is None:
         return 0
-    cache_position = kwargs.get("cache_position")
     # Older releases pass it, and cannot tell the length of a static cache without it.
-    known = cache_position is not None and len(cache_position) > 0
-    slot = cache_position[0] if known else cache.get_seq_length()
-    return slot.clone() if torch.is_tensor(slot) else slot
+    cache_position = kwargs.get("cache_position") if cache.is_compileable else None
+    return int(cache.get_seq_length() if cache_position is None else cache_position[0])
 
 
 def batch_of(cache):
@@ -752,7 +725,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         Raises:
             ValueError: it holds another number of samples than `batch`, or other positions than this model's.
         """
-        record = cache.record if isinstance(cache, RecordedCache) and cache.record.log else None
+        record = cache.record if isinstance(cache, RecordedCache) and cache.record.held else None
         if record and record.made_for != self.made_for:
             raise ValueError(
                 "the cache was filled under other geometries than this model's (by another model, or before "
@@ -769,10 +742,10 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
     @torch.compiler.disable  # it reads token ids, grids and what the cache remembers as Python numbers
     def _make_positions(self, kwargs, cache):
         """`next_positions` of the arguments of a forward."""
-        for pixels, grid_thw in (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")):
+        for pixels, grid_thw in zip(PIXELS, GRIDS):
             if kwargs.get(grid_thw) is None and kwargs.get(pixels) is not None:
                 raise ValueError(f"{pixels} was given without {grid_thw}: pass both, as the processor returns them.")
-        slot, vision, tokens = int(slot_of(cache, kwargs)), vision_of(kwargs), kwargs.get("input_ids")
+        slot, vision, tokens = slot_of(cache, kwargs), vision_of(kwargs), kwargs.get("input_ids")
         if tokens is None:
             embeds = kwargs["inputs_embeds"]
             tokens = self.placeholder_ids(embeds) if has_grids(vision) else embeds[..., 0]
@@ -791,11 +764,25 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
             # The caller holds this very object and hands it in again, and `reorder_cache` and `crop` are called on it.
             cache.__class__ = _recorded_class(type(cache))  # type: ignore[arg-type]
             cache.record = Record(self.made_for)
-        if not cache.record.log:
+        if not cache.record.held:
             cache.record = Record(self.made_for)
         if getattr(cache, "has_unknown_positions", False) and part.slot == 0:
             cache.has_unknown_positions = False
         cache.record.add(part, text_from)
+
+    def _check_given(self, kwargs, cache):
+        """Slot and rows of tokens whose positions were passed in."""
+        text_row, rows = split_position_rows(kwargs["position_ids"], len(self.geometries))
+        if text_row is not None and text_row.shape[-1] > 1 and (kwargs["position_ids"][0] != text_row).any():
+            raise ValueError(
+                "row 0 of position_ids, the text row, is fractional, but it tells packed samples apart and must be a "
+                "token's integer place in its sample: put that in front of get_rope_index's rows, or leave the text "
+                "row out."
+            )
+        if cache is not None:
+            tokens = kwargs.get("input_ids")
+            self.record_of(cache, len(kwargs["inputs_embeds"] if tokens is None else tokens))
+        return slot_of(cache, kwargs), rows
 
     @torch.compiler.disable
     def _given(self, kwargs, slot, rows):
@@ -815,28 +802,15 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         if kwargs.get("position_ids") is None:
             part, text_from = self._make_positions(kwargs, cache)
             kwargs["position_ids"] = part.rows
-        else:
-            text_row, rows = split_position_rows(kwargs["position_ids"], len(self.geometries))
-            if torch.compiler.is_compiling():
-                # One graph takes positions and cannot look at them: a cache is left as it is, but for a word.
-                outputs = super().forward(**kwargs)
-                cache = find_cache(outputs) if cache is None else cache
-                if rows.shape[-1] > 1 and cache is not None and not isinstance(cache, RecordedCache):
-                    cache.has_unknown_positions = True
-                return outputs
-            is_row = text_row is not None and text_row.shape[-1] > 1
-            if is_row and bool((kwargs["position_ids"][0] != text_row).any()):
-                raise ValueError(
-                    "row 0 of position_ids, the text row, is fractional, but it tells packed samples apart and must "
-                    "be a token's integer place in its sample: put that in front of get_rope_index's rows, or leave "
-                    "the text row out."
-                )
-            slot, tokens = slot_of(cache, kwargs), kwargs.get("input_ids")
-            if cache is not None:
-                self.record_of(cache, len(kwargs["inputs_embeds"] if tokens is None else tokens))
+        elif not torch.compiler.is_compiling():
+            slot, rows = self._check_given(kwargs, cache)
         outputs = super().forward(**kwargs)
         cache = find_cache(outputs) if cache is None else cache
-        if cache is not None:
+        if cache is not None and torch.compiler.is_compiling() and part is None:
+            # One graph takes positions and cannot look at them: a cache is left as it is, but for a word.
+            if kwargs["position_ids"].shape[-1] > 1 and not isinstance(cache, RecordedCache):
+                cache.has_unknown_positions = True
+        elif cache is not None:
             self.remember(cache, part or self._given(kwargs, slot, rows), text_from)
         return outputs
 
@@ -850,12 +824,6 @@ def _class_of(config):
 
 
 # ---- Generate -------------------------------------------------------------------------------------------------------
-
-
-PICTURES = ("pixel_values", "pixel_values_videos", *VISION_ARGUMENTS)
-
-
-ALL_PICTURES = (*PICTURES, "mm_encoder_outputs")  # newer releases encode them before they generate
 
 
 class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
@@ -951,24 +919,24 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             return given
         if not self.model.is_placeholder(input_ids[:, -length:]).any():
             return dict.fromkeys(PICTURES)
-        keys = ("pixel_values", "image_grid_thw", "image"), ("pixel_values_videos", "video_grid_thw", "video")
-        ids, *grids = to_host(input_ids, *(given[grid_key] for _, grid_key, _ in keys))
-        tokens = self.config.image_token_id, self.config.video_token_id
-        merged = [self.model.merged_grids(grid_thw) for grid_thw in grids]
-        filled = [sum(map(math.prod, sizes)) == int((ids == token).sum()) for sizes, token in zip(merged, tokens)]
-        if input_ids.shape[1] != slot + length or not all(filled):
+        grids = [None if given[key] is None else given[key].cpu() for key in GRIDS]
+        try:
+            blocks = self.model.vision_blocks(input_ids.cpu(), *grids)
+        except ValueError:
             return given
-        for (pixels_key, grid_key, kind), grid_thw, sizes, token in zip(keys, grids, merged, tokens):
-            blocks = find_blocks(ids, None, token, sizes, [0.0] * len(sizes), kind)
-            kept = [number for number, block in enumerate(blocks) if block.slot >= slot]
-            if given[pixels_key] is not None:
-                pictures = given[pixels_key].split(grid_thw.prod(-1).tolist())
-                given[pixels_key] = torch.cat([pictures[number] for number in kept]) if kept else None
-            if grid_thw is not None:
-                given[grid_key] = given[grid_key][kept] if kept else None
-            seconds = given["second_per_grid_ts"]
-            if kind == "video" and seconds is not None and torch.as_tensor(seconds).ndim:
-                given["second_per_grid_ts"] = torch.as_tensor(seconds)[kept] if kept else None
+        if input_ids.shape[1] != slot + length:
+            return given
+        is_new = torch.tensor([block.slot >= slot for block in blocks])
+        for grid_thw, grid_key, pixels, seconds in zip(grids, GRIDS, PIXELS, (None, given["second_per_grid_ts"])):
+            if grid_thw is None:
+                continue
+            kept, is_new = is_new[: len(grid_thw)], is_new[len(grid_thw) :]
+            given[grid_key] = given[grid_key][kept] if kept.any() else None
+            if given[pixels] is not None:
+                patches = kept.repeat_interleave(grid_thw.prod(-1))
+                given[pixels] = given[pixels][patches] if kept.any() else None
+            if seconds is not None and torch.as_tensor(seconds).ndim:
+                given["second_per_grid_ts"] = torch.as_tensor(seconds)[kept] if kept.any() else None
         return given
 
     def _positions_up_front(self, inputs_tensor, model_kwargs):
@@ -981,7 +949,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         if (input_ids := model_kwargs.get("input_ids")) is not None and input_ids.shape[1] > 0:
             tokens = input_ids
         cache = find_cache(model_kwargs)
-        slot = int(slot_of(cache, model_kwargs))
+        slot = slot_of(cache, model_kwargs)
         part, (_, text), uncached = self._positions_of_prompt(
             tokens, text_row.shape[-1] - slot, slot, cache, model_kwargs
         )
@@ -1018,7 +986,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
     def _inputs_by_step(self, **kwargs):
         """Upstream's inputs of a step, with the positions of its tokens."""
         cache, tokens, given = find_cache(kwargs), kwargs["input_ids"], kwargs.get("position_ids")
-        slot = int(slot_of(cache, kwargs))
+        slot = slot_of(cache, kwargs)
         if slot:
             self.model.record_of(cache, len(tokens))  # upstream's words for a cache that does not fit say less
         # Any 2-D row keeps upstream from making positions of its own, and becomes the text row.
@@ -1056,7 +1024,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             model_kwargs["position_ids"] = position_ids[[0, -3, -2, -1]] if is_ours else position_ids
             cache = find_cache(model_kwargs)
             if cache is not None and cache.get_seq_length() > 0:  # its pictures are those of the new turn alone
-                model_kwargs = {key: value for key, value in model_kwargs.items() if key not in ALL_PICTURES}
+                for key in (*PICTURES, "mm_encoder_outputs"):  # newer releases encode them before they generate
+                    model_kwargs.pop(key, None)
         return super()._get_candidate_generator(*args, **{**kwargs, "model_kwargs": model_kwargs})
 
 
