@@ -229,7 +229,7 @@ class VisionBlock:
 
 @functools.lru_cache(maxsize=512)
 def _frame(geometry, grid_h, grid_w):
-    """One frame under a geometry, a float64 array `(3, cells)` that nobody may change, each row's largest, and all's."""
+    """One frame under a geometry, `(3, cells)`, its rows' largest components and the largest of all; not to change."""
     points = geometry.frame(grid_h, grid_w).numpy()
     points.setflags(write=False)
     return points, points.max(1), float(points.max())
@@ -316,6 +316,10 @@ class Ends(NamedTuple):
     def text_rows(self) -> torch.Tensor:
         """Positions of one text token that comes next: float32 `(3 * geometries, batch, 1)`."""
         return self.text.float().repeat_interleave(3, 0)[..., None]
+
+    def deltas(self, slots: int) -> torch.Tensor:
+        """Index of a text token that comes next, minus the slots so far: float32 `(batch, geometries)`."""
+        return (self.text.T - slots).float()
 
 
 def sequence_index(

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -226,7 +225,22 @@ def _refuse_misnamed(model, info):
         )
 
 
-# ---- Making positions -----------------------------------------------------------------------------------------------
+# ---- Arguments of a call --------------------------------------------------------------------------------------------
+
+
+def find_cache(arguments) -> Cache | None:
+    """The cache among the arguments or outputs of a call, by its type: its name differs from release to release."""
+    values = arguments.values() if hasattr(arguments, "values") else arguments
+    return next((value for value in values if isinstance(value, Cache)), None)
+
+
+def slot_of(cache, kwargs):
+    """First free slot of a cache, pads counted."""
+    if cache is None:
+        return 0
+    # Older releases pass it, and cannot tell the length of a static cache without it.
+    cache_position = kwargs.get("cache_position") if cache.is_compileable else None
+    return int(cache.get_seq_length() if cache_position is None else cache_position[0])
 
 
 def mask_of_tokens(attention_mask: torch.Tensor | None, length: int | None = None) -> torch.Tensor | None:
@@ -269,13 +283,212 @@ def has_grids(vision):
     return vision[0] is not None or vision[1] is not None
 
 
-def _deltas(ends, slot):
-    """`rope_deltas` of samples that go on at `ends` when they have that many slots."""
-    return (ends.text.T - slot).float()
+# ---- Carrying positions to the layers -------------------------------------------------------------------------------
 
 
-class MakesPositions:
-    """Mixed into the model: positions of whole sequences, and of tokens that come behind others.
+def split_position_rows(position_ids: torch.Tensor, num_geometries: int) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """Split a position tensor into its text row and the rows of the geometries.
+
+    Args:
+        position_ids: `(3 * num_geometries, batch, seq)`, or one row more with the integer text row in front; 3 rows,
+            4 with the text row, or `(batch, seq)` mean the same positions for every geometry.
+        num_geometries: how many geometries the model uses.
+
+    Returns:
+        The text row, int64 `(batch, seq)` or None, and the positions, float32 `(3 * num_geometries, batch, seq)`.
+
+    Raises:
+        ValueError: positions in half precision, or another number of rows.
+    """
+    if position_ids.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"position_ids came as {position_ids.dtype}, which cannot hold them (integers above "
+            f"{256 if position_ids.dtype is torch.bfloat16 else 2048} are rounded), but float32 or integers are "
+            "needed: switch off the casting of inputs (cast_forward_inputs=False in FSDP's MixedPrecision, "
+            "fp16.auto_cast=false in DeepSpeed)."
+        )
+    rows = 3 * num_geometries
+    if position_ids.ndim == 2:
+        position_ids = position_ids.expand(3, -1, -1)
+    text_row = None
+    if position_ids.ndim == 3 and position_ids.shape[0] in (4, rows + 1):
+        text_row, position_ids = position_ids[0].long(), position_ids[1:]  # (batch, seq) and (3 or rows, batch, seq)
+    if position_ids.ndim == 3 and position_ids.shape[0] == 3:
+        position_ids = position_ids.repeat(num_geometries, 1, 1)
+    if position_ids.ndim != 3 or position_ids.shape[0] != rows:
+        raise ValueError(
+            f"position_ids has the shape {tuple(position_ids.shape)}, but must be (batch, seq), (3, batch, seq) or "
+            f"({rows}, batch, seq), with or without a text row in front: make it with get_rope_index."
+        )
+    return text_row, position_ids.float()
+
+
+class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding):
+    """Upstream's cos/sin, which may leave out integer positions, and whose sections may take turns.
+
+    Upstream's text model calls it once more with the integer row that its masks use; no layer reads that result, so
+    within the text model there is none.
+
+    Attributes:
+        interleaved_section: frequency pairs of t, h and w that they take in turns; None for upstream's sections.
+    """
+
+    skips_integers = False
+    interleaved_section: tuple[int, ...] | None = None
+
+    def forward(self, x, position_ids):
+        if self.skips_integers and not position_ids.is_floating_point():
+            return None
+        if self.interleaved_section is None:
+            return super().forward(x, position_ids)
+        # Upstream's sections mean nothing where all three rows are the same: each row becomes a batch of such.
+        rows = position_ids.reshape(1, -1, position_ids.shape[-1]).expand(3, -1, -1)
+        return tuple(self._take_turns(values.chunk(3, dim=-3)) for values in super().forward(x, rows))
+
+    def _take_turns(self, by_axis):
+        """Cos or sin `(..., batch, seq, head_dim)` of t, h and w, each for all components, become one."""
+        taken = by_axis[0].clone()
+        for axis, pairs in turns(self.interleaved_section):
+            for half, values in zip(taken.chunk(2, dim=-1), by_axis[axis].chunk(2, dim=-1)):
+                half[..., pairs] = values[..., pairs]
+        return taken
+
+
+class Qwen2_5_VLDecoderLayer(upstream.Qwen2_5_VLDecoderLayer):
+    """Upstream's decoder layer, by the same name for whatever wraps or shards it, with the cos/sin of its geometry."""
+
+    def forward(self, *args, geometry_embeddings=None, **kwargs):
+        if geometry_embeddings is not None:
+            kwargs["position_embeddings"] = geometry_embeddings[self.geometry_of_layer[self.number]]
+        return super().forward(*args, **kwargs)
+
+
+class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
+    """Upstream's text model, with one geometry per layer; cos/sin are computed once per geometry and forward."""
+
+    _supports_flex_attn = True
+
+    def __init__(self, config, circle_config: Qwen2_5_VLConfig_CircleRoPE_V2):
+        with plain_rope(config):
+            super().__init__(config)
+        self.geometry_of_layer = []  # one list for all layers, so that a schedule reaches those that something wraps
+        for number, layer in enumerate(self.layers):
+            # Upstream's __init__ names the class of its layers; ours has the same modules and only another forward.
+            layer.__class__ = Qwen2_5_VLDecoderLayer
+            layer.number, layer.geometry_of_layer = number, self.geometry_of_layer
+        self.follow(circle_config)
+
+    def follow(self, circle_config: Qwen2_5_VLConfig_CircleRoPE_V2) -> None:
+        """Give every layer the geometry, and the rotary embedding the frequencies, that a configuration says."""
+        self.num_geometries = len(circle_config.geometries)
+        self.geometry_of_layer[:] = [circle_config.geometries.index(name) for name in circle_config.schedule]
+        device = self.rotary_emb.inv_freq.device  # type: ignore[has-type]
+        with plain_rope(self.config):
+            self.rotary_emb = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config=self.config).to(device)
+        self.rotary_emb.skips_integers = True
+        self.rotary_emb.interleaved_section = circle_config.interleaved_section
+
+    @_by_name(upstream.Qwen2_5_VLTextModel.forward)
+    def forward(self, **kwargs):
+        input_ids, inputs_embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
+        if inputs_embeds is None and input_ids is not None:
+            kwargs |= {"input_ids": None, "inputs_embeds": self.embed_tokens(input_ids)}
+            inputs_embeds = kwargs["inputs_embeds"]
+        if inputs_embeds is not None:
+            position_ids, cache = kwargs.get("position_ids"), find_cache(kwargs)
+            if position_ids is None:
+                position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None]
+                position_ids = position_ids + (0 if cache is None else cache.get_seq_length())
+            text_row, positions = split_position_rows(position_ids, self.num_geometries)
+            # (3 * geometries, batch, seq) becomes (3, geometries * batch, seq), and that one cos and one sin.
+            rows = positions.unflatten(0, (-1, 3)).transpose(0, 1).flatten(1, 2)
+            cos, sin = (values.chunk(self.num_geometries, -3) for values in self.rotary_emb(inputs_embeds, rows))
+            kwargs["geometry_embeddings"] = tuple(zip(cos, sin))
+            # Masks and packing are made from the text row alone, never from fractional positions. Upstream takes it as
+            # the first of four rows; three rows say that there is none, and nothing reads them.
+            nothing = inputs_embeds.new_empty((3, 1, 0), dtype=torch.long) if text_row is None else None
+            kwargs["position_ids"] = nothing if text_row is None else text_row.expand(4, -1, -1)
+        return super().forward(**kwargs)
+
+
+# ---- Going on behind a cache ----------------------------------------------------------------------------------------
+
+
+def batch_of(cache):
+    """How many samples a cache of somebody else's holds, or None where it does not say."""
+    keys = getattr(cache.layers[0], "keys", None) if getattr(cache, "layers", None) else None
+    return keys.shape[0] if torch.is_tensor(keys) else None
+
+
+class RecordedCache:
+    """Mixed into the class of a cache that we have filled: what it remembers follows what is done to it.
+
+    Attributes:
+        record: a `Record` of its samples, in their order.
+    """
+
+    record: Record
+
+    def reorder_cache(self, beam_idx):
+        super().reorder_cache(beam_idx)
+        self.record.select(beam_idx)
+
+    def batch_select_indices(self, indices):
+        super().batch_select_indices(indices)
+        self.record.select(indices.nonzero()[:, 0] if indices.dtype is torch.bool else indices)
+
+    def batch_repeat_interleave(self, repeats):
+        batch = batch_of(self)
+        super().batch_repeat_interleave(repeats)
+        self.record.select(torch.arange(batch).repeat_interleave(repeats))
+
+    def crop(self, *args, **kwargs):
+        super().crop(*args, **kwargs)
+        self.record.cut(int(self.get_seq_length()))
+
+    def reset(self):
+        super().reset()
+        self.record.cut(0)
+
+    def __reduce__(self):
+        return _new_recorded, (self.__class__.__bases__[1],), self.__dict__
+
+
+@functools.cache
+def _recorded_class(cls):
+    return type(cls.__name__, (RecordedCache, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+def _new_recorded(cls):
+    return cls.__new__(_recorded_class(cls))
+
+
+# ---- The model without its head -------------------------------------------------------------------------------------
+
+
+# Where the last model of this file came from. Some releases have one module for all directories of one name, and run
+# another directory's file in it, over what is here.
+_earlier, _origin = globals().get("_origin"), None
+
+
+def _warn_of_other_code(origin):
+    global _origin
+    _origin = origin
+    if _earlier not in (None, "", origin):
+        warnings.warn(
+            f"{_earlier} and {origin} have different modules, of which this transformers release keeps one set for "
+            "both names alike: models of either may run, and save, code of the other. Give their directories "
+            "different names, or load them in two processes.",
+            stacklevel=2,
+        )
+
+
+# Engines whose Transformers backends put integer positions of one geometry under any model, by their attention's name.
+ENGINES = ("vllm", "sglang", "tgi")
+
+
+class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
+    """Qwen2.5-VL without its head, under Circle-RoPE; a schedule with M-RoPE layers makes a `Qwen2_5_VLModel_AGE_V2`.
 
     Attributes:
         geometries: those in use, circle first, in the order of the position rows.
@@ -285,9 +498,68 @@ class MakesPositions:
     """
 
     config: Qwen2_5_VLConfig_CircleRoPE_V2
-    geometries: list
     rope_deltas: torch.Tensor | None
-    get_input_embeddings: Callable
+    config_class = Qwen2_5_VLConfig_CircleRoPE_V2
+    layout = HEADLESS_LAYOUT
+    _auto_class = "AutoModel"
+    _supports_flex_attn = True
+    _checkpoint_conversion_mapping = HEADLESS_LAYOUT
+
+    def __new__(cls, config=None, *args, **kwargs):
+        # auto_map names one class for AutoModel; which of the two it is depends on the block.
+        if cls is Qwen2_5_VLModel_CircleRoPE_V2 and config is not None:
+            cls = _class_of(config)
+        return super().__new__(cls)
+
+    def __init__(self, config):
+        attention = str(config.text_config._attn_implementation)
+        if attention.startswith(ENGINES):
+            raise ValueError(
+                f"the Transformers backend of {attention} makes positions itself, and has no place for Circle-RoPE's: "
+                "pip install ./serving from the repository of Circle-RoPE, which gives vLLM a model that serves them "
+                "exactly."
+            )
+        # A block changed in place since it was assigned is validated here.
+        config.circle_rope = config.circle_rope
+        _warn_of_other_code(config.name_or_path)
+        super(upstream.Qwen2_5_VLModel, self).__init__(config)
+        self.visual = upstream.Qwen2_5_VisionTransformerPretrainedModel._from_config(config.vision_config)
+        self.language_model = Qwen2_5_VLTextModel_CircleRoPE_V2._from_config(config.text_config, circle_config=config)
+        self._reset_geometries()
+        self.post_init()
+
+    def _reset_geometries(self):
+        self.geometries = [self.config.make_geometry(name) for name in self.config.geometries]
+        self.rope_deltas = None
+        # What turns a key: the geometry of its layer, and the frequencies of t, h and w.
+        of_layers = [self.geometries[number] for number in self.language_model.geometry_of_layer]
+        text_config, keys = self.config.text_config, ("rope_parameters", "rope_scaling", "rope_theta")
+        rope = [getattr(text_config, key, None) for key in keys]
+        self.made_for = repr((of_layers, self.config.interleaved_section, rope))
+
+    @property
+    def schedule(self) -> tuple[str, ...]:
+        """The geometry, `"circle"` or `"mrope"`, of every layer of the text model as it runs."""
+        return tuple(self.config.geometries[number] for number in self.language_model.geometry_of_layer)
+
+    def set_circle_rope(self, block: dict | None) -> None:
+        """Put the model under another `circle_rope` block: config, schedule and class follow, weights stay.
+
+        What was computed under the old block, such as a cache or a position tensor, does not go with the new one.
+        `base` and `mrope_section` stay as they are where the block has none.
+
+        Args:
+            block: the whole new block, with the keys of `config.circle_rope`; None or `{}` for the defaults.
+
+        Raises:
+            ValueError: a block that is not allowed or does not fit the model; nothing has changed then.
+        """
+        self.config.circle_rope = block
+        self.language_model.follow(self.config)
+        self._reset_geometries()
+        if type(self) in (Qwen2_5_VLModel_CircleRoPE_V2, Qwen2_5_VLModel_AGE_V2):
+            # The class says whether some layers see M-RoPE, as if the model had been built under the block.
+            self.__class__ = _class_of(self.config)
 
     def get_rope_index(
         self,
@@ -320,7 +592,7 @@ class MakesPositions:
         if not has_grids(vision):
             input_ids = torch.zeros_like(input_ids)  # as upstream: without any picture, placeholders are text
         rows, ends, _ = self._lay_out(input_ids, vision, mask_of_tokens(attention_mask, input_ids.shape[1]))
-        return rows.to(input_ids.device), _deltas(ends, input_ids.shape[1]).to(input_ids.device)
+        return rows.to(input_ids.device), ends.deltas(input_ids.shape[1]).to(input_ids.device)
 
     def _lay_out(self, input_ids, vision, mask, before=None):
         """Rows, ends and vision blocks of tokens, all on the CPU: `sequence_index` of what their ids say."""
@@ -396,7 +668,7 @@ class MakesPositions:
             for block in blocks:
                 is_picture[block.sample, block.slot : block.slot + block.length] = True
                 begins[block.sample, block.slot] = True
-            self.rope_deltas = _deltas(ends, slot + length).to(device)
+            self.rope_deltas = ends.deltas(slot + length).to(device)
             text_from = slot + length, ends.text_rows().to(device)
             return Part(slot, rows.to(device), mask, is_picture, begins), text_from
         # Text needs no look at its ids: on the device it counts up from where the cache ends.
@@ -413,311 +685,6 @@ class MakesPositions:
         counted = real.cumsum(-1)  # (batch, seq)
         rows = (first + (counted - 1)).masked_fill(~real, 0)
         return Part(slot, rows, real), (slot + length, first + counted[:, -1:])
-
-
-# ---- Carrying positions to the layers -------------------------------------------------------------------------------
-
-
-def split_position_rows(
-    position_ids: torch.Tensor | None, num_geometries: int
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Split a position tensor into its text row and the rows of the geometries.
-
-    Args:
-        position_ids: `(3 * num_geometries, batch, seq)`, or one row more with the integer text row in front; 3 rows,
-            4 with the text row, or `(batch, seq)` mean the same positions for every geometry; or None.
-        num_geometries: how many geometries the model uses.
-
-    Returns:
-        The text row, int64 `(batch, seq)` or None, and the positions, float32 `(3 * num_geometries, batch, seq)` or
-        None.
-
-    Raises:
-        ValueError: positions in half precision, or another number of rows.
-    """
-    if position_ids is None:
-        return None, None
-    if position_ids.dtype in (torch.float16, torch.bfloat16):
-        raise ValueError(
-            f"position_ids came as {position_ids.dtype}, which cannot hold them (integers above "
-            f"{256 if position_ids.dtype is torch.bfloat16 else 2048} are rounded), but float32 or integers are "
-            "needed: switch off the casting of inputs (cast_forward_inputs=False in FSDP's MixedPrecision, "
-            "fp16.auto_cast=false in DeepSpeed)."
-        )
-    rows = 3 * num_geometries
-    if position_ids.ndim == 2:
-        position_ids = position_ids.expand(3, -1, -1)
-    text_row = None
-    if position_ids.ndim == 3 and position_ids.shape[0] in (4, rows + 1):
-        text_row, position_ids = position_ids[0].long(), position_ids[1:]  # (batch, seq) and (3 or rows, batch, seq)
-    if position_ids.ndim == 3 and position_ids.shape[0] == 3:
-        position_ids = position_ids.repeat(num_geometries, 1, 1)
-    if position_ids.ndim != 3 or position_ids.shape[0] != rows:
-        raise ValueError(
-            f"position_ids has the shape {tuple(position_ids.shape)}, but must be (batch, seq), (3, batch, seq) or "
-            f"({rows}, batch, seq), with or without a text row in front: make it with get_rope_index."
-        )
-    return text_row, position_ids.float()
-
-
-class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding):
-    """Upstream's cos/sin, which may leave out integer positions, and whose sections may take turns.
-
-    Upstream's text model calls it once more with the integer row that its masks use; no layer reads that result, so
-    within the text model there is none.
-
-    Attributes:
-        interleaved_section: frequency pairs of t, h and w that they take in turns; None for upstream's sections.
-    """
-
-    skips_integers = False
-    interleaved_section: tuple[int, ...] | None = None
-
-    def forward(self, x, position_ids):
-        if self.skips_integers and not position_ids.is_floating_point():
-            return None
-        if self.interleaved_section is None:
-            return super().forward(x, position_ids)
-        # Upstream's sections mean nothing where all three rows are the same: each row becomes a batch of such.
-        rows = position_ids.reshape(1, -1, position_ids.shape[-1]).expand(3, -1, -1)
-        return tuple(self._take_turns(values.chunk(3, dim=-3)) for values in super().forward(x, rows))
-
-    def _take_turns(self, by_axis):
-        """Cos or sin `(..., batch, seq, head_dim)` of t, h and w, each for all components, become one."""
-        taken = by_axis[0].clone()
-        for axis, pairs in turns(self.interleaved_section):
-            for half, values in zip(taken.chunk(2, dim=-1), by_axis[axis].chunk(2, dim=-1)):
-                half[..., pairs] = values[..., pairs]
-        return taken
-
-
-class Qwen2_5_VLDecoderLayer(upstream.Qwen2_5_VLDecoderLayer):
-    """Upstream's decoder layer, by the same name for whatever wraps or shards it, with the cos/sin of its geometry."""
-
-    def forward(self, *args, geometry_embeddings=None, **kwargs):
-        if geometry_embeddings is not None:
-            kwargs["position_embeddings"] = geometry_embeddings[self.geometry_of_layer[self.number]]
-        return super().forward(*args, **kwargs)
-
-
-class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
-    """Upstream's text model, with one geometry per layer; cos/sin are computed once per geometry and forward."""
-
-    _supports_flex_attn = True
-
-    def __init__(self, config, schedule: tuple[str, ...], geometries: tuple[str, ...], interleaved_section=None):
-        with plain_rope(config):
-            super().__init__(config)
-        self.geometry_of_layer = []  # one list for all layers, so that a schedule reaches those that something wraps
-        for number, layer in enumerate(self.layers):
-            # Upstream's __init__ names the class of its layers; ours has the same modules and only another forward.
-            layer.__class__ = Qwen2_5_VLDecoderLayer
-            layer.number, layer.geometry_of_layer = number, self.geometry_of_layer
-        self.set_schedule(schedule, geometries, interleaved_section)
-
-    def set_schedule(self, schedule: tuple[str, ...], geometries: tuple[str, ...], interleaved_section=None) -> None:
-        """Give every layer its geometry: names from `geometries`, which are in the order of the position rows.
-
-        `interleaved_section` is that of the rotary embedding.
-        """
-        self.num_geometries = len(geometries)
-        self.geometry_of_layer[:] = [geometries.index(name) for name in schedule]
-        device = self.rotary_emb.inv_freq.device  # type: ignore[has-type]
-        with plain_rope(self.config):
-            self.rotary_emb = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config=self.config).to(device)
-        self.rotary_emb.skips_integers = True
-        self.rotary_emb.interleaved_section = interleaved_section
-
-    @_by_name(upstream.Qwen2_5_VLTextModel.forward)
-    def forward(self, **kwargs):
-        text_row, positions = split_position_rows(kwargs.get("position_ids"), self.num_geometries)
-        input_ids, inputs_embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
-        if inputs_embeds is None and input_ids is not None:
-            inputs_embeds = self.embed_tokens(input_ids)
-            kwargs |= {"input_ids": None, "inputs_embeds": inputs_embeds}
-        if inputs_embeds is not None:
-            if positions is None:
-                cache = find_cache(kwargs)
-                past_length = 0 if cache is None else cache.get_seq_length()
-                slots = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past_length
-                _, positions = split_position_rows(slots.expand(inputs_embeds.shape[:2]), self.num_geometries)
-            # (3 * geometries, batch, seq) becomes cos and sin, (3, batch, seq, head_dim) each, for every geometry.
-            kwargs["geometry_embeddings"] = tuple(self.rotary_emb(inputs_embeds, rows) for rows in positions.split(3))
-            # Masks and packing are made from the text row alone, never from fractional positions. Upstream takes it as
-            # the first of four rows; three rows say that there is none, and nothing reads them.
-            nothing = inputs_embeds.new_empty((3, 1, 0), dtype=torch.long) if text_row is None else None
-            kwargs["position_ids"] = nothing if text_row is None else text_row.expand(4, -1, -1)
-        return super().forward(**kwargs)
-
-
-# ---- Going on behind a cache ----------------------------------------------------------------------------------------
-
-
-def find_cache(arguments) -> Cache | None:
-    """The cache among the arguments or outputs of a call, by its type: its name differs from release to release."""
-    values = arguments.values() if hasattr(arguments, "values") else arguments
-    return next((value for value in values if isinstance(value, Cache)), None)
-
-
-def slot_of(cache, kwargs):
-    """First free slot of a cache, pads counted."""
-    if cache is None:
-        return 0
-    # Older releases pass it, and cannot tell the length of a static cache without it.
-    cache_position = kwargs.get("cache_position") if cache.is_compileable else None
-    return int(cache.get_seq_length() if cache_position is None else cache_position[0])
-
-
-def batch_of(cache):
-    """How many samples a cache of somebody else's holds, or None where it does not say."""
-    keys = getattr(cache.layers[0], "keys", None) if getattr(cache, "layers", None) else None
-    return keys.shape[0] if torch.is_tensor(keys) else None
-
-
-class RecordedCache:
-    """Mixed into the class of a cache that we have filled: what it remembers follows what is done to it.
-
-    Attributes:
-        record: a `Record` of its samples, in their order.
-    """
-
-    record: Record
-
-    def reorder_cache(self, beam_idx):
-        super().reorder_cache(beam_idx)
-        self.record.select(beam_idx)
-
-    def batch_select_indices(self, indices):
-        super().batch_select_indices(indices)
-        self.record.select(indices.nonzero()[:, 0] if indices.dtype is torch.bool else indices)
-
-    def batch_repeat_interleave(self, repeats):
-        batch = batch_of(self)
-        super().batch_repeat_interleave(repeats)
-        self.record.select(torch.arange(batch).repeat_interleave(repeats))
-
-    def crop(self, *args, **kwargs):
-        super().crop(*args, **kwargs)
-        self.record.cut(int(self.get_seq_length()))
-
-    def reset(self):
-        super().reset()
-        self.record.cut(0)
-
-    def __reduce__(self):
-        return _recorded, (self.__class__.__bases__[1], self.__dict__)
-
-
-@functools.cache
-def _recorded_class(cls):
-    return type(cls.__name__, (RecordedCache, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
-
-
-def _recorded(cls, state):
-    cache = cls.__new__(_recorded_class(cls))
-    cache.__dict__.update(state)
-    return cache
-
-
-# ---- The model without its head -------------------------------------------------------------------------------------
-
-
-# Where the last model of this file came from. Where a release has one module for all directories of one name, another
-# directory's file is run in that module, over what is here.
-_earlier_origin, _origin = globals().get("_origin"), None
-
-
-def _warn_of_other_code(origin):
-    global _origin
-    _origin = origin
-    if _earlier_origin and _earlier_origin != origin:
-        warnings.warn(
-            f"{_earlier_origin} and {origin} have different modules, of which this transformers release keeps one set "
-            "for both names alike: models of either may run, and save, code of the other. Give their directories "
-            "different names, or load them in two processes.",
-            stacklevel=2,
-        )
-
-
-# Engines whose Transformers backends put integer positions of one geometry under any model, by their attention's name.
-ENGINES = ("vllm", "sglang", "tgi")
-
-
-class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Qwen2_5_VLModel):
-    """Qwen2.5-VL without its head, under Circle-RoPE.
-
-    A config whose schedule has M-RoPE layers makes a `Qwen2_5_VLModel_AGE_V2`.
-    """
-
-    config: Qwen2_5_VLConfig_CircleRoPE_V2
-    config_class = Qwen2_5_VLConfig_CircleRoPE_V2
-    layout = HEADLESS_LAYOUT
-    _auto_class = "AutoModel"
-    _supports_flex_attn = True
-    _checkpoint_conversion_mapping = HEADLESS_LAYOUT
-
-    def __new__(cls, config=None, *args, **kwargs):
-        # auto_map names one class for AutoModel; which of the two it is depends on the block.
-        if cls is Qwen2_5_VLModel_CircleRoPE_V2 and config is not None:
-            cls = _class_of(config)
-        return super().__new__(cls)
-
-    def __init__(self, config):
-        attention = str(config.text_config._attn_implementation)
-        if attention.startswith(ENGINES):
-            raise ValueError(
-                f"the Transformers backend of {attention} makes positions itself, and has no place for Circle-RoPE's: "
-                "pip install ./serving from the repository of Circle-RoPE, which gives vLLM a model that serves them "
-                "exactly."
-            )
-        # A block changed in place since it was assigned is validated here.
-        config.circle_rope = config.circle_rope
-        _warn_of_other_code(config.name_or_path)
-        super(upstream.Qwen2_5_VLModel, self).__init__(config)
-        self.visual = upstream.Qwen2_5_VisionTransformerPretrainedModel._from_config(config.vision_config)
-        self.language_model = Qwen2_5_VLTextModel_CircleRoPE_V2._from_config(
-            config.text_config,
-            schedule=config.schedule,
-            geometries=config.geometries,
-            interleaved_section=config.interleaved_section,
-        )
-        self._reset_geometries()
-        self.post_init()
-
-    def _reset_geometries(self):
-        self.geometries = [self.config.make_geometry(name) for name in self.config.geometries]
-        self.rope_deltas = None
-        # What turns a key: the geometry of its layer, and the frequencies of t, h and w.
-        of_layers = [self.geometries[number] for number in self.language_model.geometry_of_layer]
-        text_config, keys = self.config.text_config, ("rope_parameters", "rope_scaling", "rope_theta")
-        rope = [getattr(text_config, key, None) for key in keys]
-        self.made_for = repr((of_layers, self.config.interleaved_section, rope))
-
-    @property
-    def schedule(self) -> tuple[str, ...]:
-        """The geometry, `"circle"` or `"mrope"`, of every layer of the text model as it runs."""
-        return tuple(self.config.geometries[number] for number in self.language_model.geometry_of_layer)
-
-    def set_circle_rope(self, block: dict | None) -> None:
-        """Put the model under another `circle_rope` block; its weights stay as they are.
-
-        The config, the schedule of the layers and the class follow. What was computed under the old block, such as a
-        cache or a position tensor, does not go with the new one. `base` and `mrope_section` stay as they are where the
-        block has none.
-
-        Args:
-            block: the whole new block, with the keys of `config.circle_rope`; None or `{}` for the defaults.
-
-        Raises:
-            ValueError: a block that is not allowed or does not fit the model; nothing has changed then.
-        """
-        self.config.circle_rope = block
-        config = self.config
-        self.language_model.set_schedule(config.schedule, config.geometries, config.interleaved_section)
-        self._reset_geometries()
-        if type(self) in (Qwen2_5_VLModel_CircleRoPE_V2, Qwen2_5_VLModel_AGE_V2):
-            # The class says whether some layers see M-RoPE, as if the model had been built under the block.
-            self.__class__ = _class_of(self.config)
 
     def record_of(self, cache: Cache | None, batch: int) -> Record | None:
         """What a cache remembers, or None where it is empty or others filled it, with text.
@@ -762,12 +729,11 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         """Let a cache know the positions of tokens that it holds now: the arguments of `Record.add`."""
         if not isinstance(cache, RecordedCache):
             # The caller holds this very object and hands it in again, and `reorder_cache` and `crop` are called on it.
-            cache.__class__ = _recorded_class(type(cache))  # type: ignore[arg-type]
-            cache.record = Record(self.made_for)
+            cache.__class__, cache.record = _recorded_class(type(cache)), Record(self.made_for)  # type: ignore
         if not cache.record.held:
             cache.record = Record(self.made_for)
-        if getattr(cache, "has_unknown_positions", False) and part.slot == 0:
-            cache.has_unknown_positions = False
+        if part.slot == 0:
+            cache.__dict__.pop("has_unknown_positions", None)
         cache.record.add(part, text_from)
 
     def _check_given(self, kwargs, cache):
@@ -859,8 +825,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
     def generate(self, **kwargs):
         return super().generate(**_whole_prefill(kwargs, self.generation_config))
 
-    def _refuse_pictures(self, tokens):
-        if self.model.is_placeholder(torch.as_tensor(tokens)).any():
+    def _refuse_pictures(self, *prompts):
+        if any(self.model.is_placeholder(torch.as_tensor(tokens)).any() for tokens in prompts):
             raise ValueError(
                 "continuous batching was given a prompt with pictures, which it drops (in stock models, too): use "
                 "generate."
@@ -872,8 +838,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         Raises:
             ValueError: a prompt with pictures, which upstream would drop.
         """
-        for tokens in inputs:
-            self._refuse_pictures(tokens)
+        self._refuse_pictures(*inputs)
         return super().generate_batch(inputs, *args, **kwargs)
 
     def init_continuous_batching(self, *args, **kwargs):
@@ -902,8 +867,9 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         given, vision, new = vision_of(model_kwargs), vision_of(uncached), input_ids[:, -length:]
         if slot and record is None and has_grids(given) and model.is_placeholder(input_ids[:, :-length]).any():
             # Somebody else filled the cache, with pictures that came along once more.
-            model.remember(cache, model.next_positions(input_ids, given, mask)[0].taken(None, slot))
+            model.remember(cache, model.next_positions(input_ids, given, mask)[0])
             record = cache.record
+            record.cut(slot)
         if not has_grids(vision) and model.is_placeholder(new).any():
             vision = (torch.empty(0, 3, dtype=torch.long), None, None)  # which they do not fit
         return *model.next_positions(new, vision, mask, slot, record), uncached
@@ -919,12 +885,12 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             return given
         if not self.model.is_placeholder(input_ids[:, -length:]).any():
             return dict.fromkeys(PICTURES)
+        if input_ids.shape[1] != slot + length:
+            return given
         grids = [None if given[key] is None else given[key].cpu() for key in GRIDS]
         try:
             blocks = self.model.vision_blocks(input_ids.cpu(), *grids)
-        except ValueError:
-            return given
-        if input_ids.shape[1] != slot + length:
+        except ValueError:  # of the new turn alone
             return given
         is_new = torch.tensor([block.slot >= slot for block in blocks])
         for grid_thw, grid_key, pixels, seconds in zip(grids, GRIDS, PIXELS, (None, given["second_per_grid_ts"])):
@@ -945,14 +911,11 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         That is right for every row of every geometry, for text counts up by one in all.
         """
         text_row = GenerationMixin._prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs)
-        tokens = inputs_tensor
-        if (input_ids := model_kwargs.get("input_ids")) is not None and input_ids.shape[1] > 0:
-            tokens = input_ids
-        cache = find_cache(model_kwargs)
+        ids, cache = model_kwargs.get("input_ids"), find_cache(model_kwargs)
+        tokens = inputs_tensor if ids is None or ids.shape[1] == 0 else ids
         slot = slot_of(cache, model_kwargs)
-        part, (_, text), uncached = self._positions_of_prompt(
-            tokens, text_row.shape[-1] - slot, slot, cache, model_kwargs
-        )
+        length = text_row.shape[-1] - slot
+        part, (_, text), uncached = self._positions_of_prompt(tokens, length, slot, cache, model_kwargs)
         if slot and tokens.ndim == 2:
             for key, value in uncached.items():
                 model_kwargs.pop(key, None) if value is None else model_kwargs.update({key: value})
@@ -990,7 +953,9 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         if slot:
             self.model.record_of(cache, len(tokens))  # upstream's words for a cache that does not fit say less
         # Any 2-D row keeps upstream from making positions of its own, and becomes the text row.
-        kwargs["position_ids"] = _text_row(tokens, kwargs.get("attention_mask"))
+        mask = mask_of_tokens(kwargs.get("attention_mask"))
+        mask = torch.ones_like(tokens) if mask is None else mask
+        kwargs["position_ids"] = (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
         inputs = super().prepare_inputs_for_generation(**kwargs)
         new = inputs.get("inputs_embeds")
         new = new if new is not None else inputs["input_ids"]
@@ -1042,7 +1007,7 @@ def _whole_prefill(kwargs, default):
     """The arguments of `generate`, without a chunked prefill that the release cannot do."""
     config = kwargs.get("generation_config") or default
     chunk_size = kwargs.get("prefill_chunk_size", getattr(config, "prefill_chunk_size", None))
-    has_pictures = any(kwargs.get(key) is not None for key in ("pixel_values", "pixel_values_videos"))
+    has_pictures = any(kwargs.get(key) is not None for key in PIXELS)
     can_split = _is_there(*CHUNKS_WITH_PICTURES) or (_is_there(*CHUNKS_OF_TEXT) and not has_pictures)
     if chunk_size is None or can_split:
         return kwargs
@@ -1051,14 +1016,6 @@ def _whole_prefill(kwargs, default):
     config.prefill_chunk_size = None
     kwargs = {key: value for key, value in kwargs.items() if key != "prefill_chunk_size"}
     return {**kwargs, "generation_config": config}
-
-
-def _text_row(input_ids, attention_mask):
-    """Index of every slot among the tokens of its sample, int64 `(batch, seq)`, 0 where padded."""
-    mask = mask_of_tokens(attention_mask)
-    if mask is None:
-        return torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape[0], -1)
-    return (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
 
 
 # ---- Saving under older names ---------------------------------------------------------------------------------------
