@@ -204,6 +204,18 @@ def test_the_sample_that_does_not_fit_is_named(age):
         )
 
 
+def test_a_picture_does_not_go_on_in_the_next_sample(age):
+    ids = torch.tensor([text(3) + [IMAGE] * 3, [IMAGE] * 3 + text(3)])
+    with pytest.raises(ValueError, match="sample 0 has 3 image placeholder tokens .* merged to 1x2x3, needs 6"):
+        age.model.get_rope_index(ids, torch.tensor([[1, 4, 6]]))
+
+
+def test_a_picture_of_nothing_is_refused(age):
+    ids = pad([text(3) + picture([1, 4, 6])])["input_ids"]
+    with pytest.raises(ValueError, match="merged to 1x0x2, needs 0"):
+        age.model.get_rope_index(ids, torch.tensor([[1, 1, 4], [1, 4, 6]]))
+
+
 def test_placeholders_without_pictures_are_refused(age):
     ids = pad([text(3) + picture([1, 4, 6])])["input_ids"]
     with pytest.raises(ValueError, match="6 image placeholder tokens"):
