@@ -24,7 +24,12 @@ def make_turn(question: str, answer: str, media: Sequence[str] = ()) -> list[dic
 
 
 def make_batch(
-    model, processor, media: list[list], conversations: list[list[list[dict]]], fps: list[float] | None = None
+    model,
+    processor,
+    media: list[list],
+    conversations: list[list[list[dict]]],
+    fps: list[float] | None = None,
+    longest: int | None = None,
 ) -> dict:
     """The arguments of the model's forward; only answers are labelled.
 
@@ -35,6 +40,7 @@ def make_batch(
         conversations: for every sample one or more conversations of chat messages, which are alike up to the last
             picture or video.
         fps: for every sample the frames a second of its videos; 2 if not given.
+        longest: leave out conversations, but for a sample's first, with which it would be more tokens than these.
     """
     device = model.device
     split = [[_split(processor, messages) for messages in several] for several in conversations]
@@ -51,6 +57,8 @@ def make_batch(
         labels = torch.full((length,), -100)
         ids, of_branch, places = [trunk_ids[row, :length].cpu()], [torch.full((length,), -1)], []
         for number, (_, branch, learned) in enumerate(branches):
+            if longest and number and len(labels) + len(branch) > longest:
+                continue
             ids.append(torch.tensor(branch))
             labels = torch.cat([labels, torch.where(torch.tensor(learned), ids[-1], -100)])
             of_branch.append(torch.full((len(branch),), number))
@@ -60,9 +68,9 @@ def make_batch(
         rows.append(
             (torch.cat(ids), labels, torch.cat(of_branch), torch.cat([position_ids[:, row, :length], behind], 1))
         )
-    longest = max(len(ids) for ids, *_ in rows)
+    width = max(len(ids) for ids, *_ in rows)
     input_ids, labels, of_branch, positions = (
-        torch.stack([torch.nn.functional.pad(row[part], (0, longest - row[0].shape[0]), value=value) for row in rows])
+        torch.stack([torch.nn.functional.pad(row[part], (0, width - row[0].shape[0]), value=value) for row in rows])
         for part, value in enumerate((processor.tokenizer.pad_token_id, -100, -2, 0.0))
     )
     of_branch = of_branch.to(device)

@@ -1,14 +1,15 @@
 """The parts of the tiny checkpoint that are not learned: tokenizer, processor, and the model's dimensions."""
 
 import json
+import random
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
-from .conversations import ABSENT
-from .pictures import COLOURS, PLACES, SHAPES
-from .unknown import ANSWER
+from .lessons import converse
+from .pictures import make_motion, make_scene
+from .questions import facts, of_video
 
 # Qwen2.5-VL's special tokens, in the order of their ids.
 SPECIAL_TOKENS = [
@@ -63,21 +64,20 @@ INITIALIZER_RANGE = 0.08
 
 
 def _sentences():
-    """What the tokenizer learns its merges from: the words of the task, small and in capitals."""
+    """What the tokenizer learns its merges from: the words of the task, small and in capitals, and single characters
+    of Chinese, which are words in any order."""
     yield "system\nYou are a helpful assistant.\nuser\nassistant\n"
-    places = sorted({place for board in PLACES.values() for place in board})
-    asked = [f"a {colour} {shape}. What shape is {colour}? the {shape}" for shape in SHAPES for colour in COLOURS]
-    asked += [f"What is at the {place}? {place} {place} center" for place in places]
-    asked += [f"Where is the {shape}? What color is the {shape}? What colour is the {shape}?" for shape in SHAPES]
-    asked += [
-        f"Which way does the {shape} move? Which shape moves? {way} up down" for shape in SHAPES for way in places
-    ]
-    asked += ["How many shapes are there in the first picture? in the second picture? at the start? at the end?"] * 3
-    for sentence in asked:
-        yield f"{sentence} {sentence[:1].lower()}{sentence[1:]}"
-        yield sentence.lower()
-        yield sentence.upper()
-    yield f"{ANSWER} {ABSENT} 0 1 2 3 4\n{ANSWER}\n{ABSENT}"
+    rng = random.Random(0)
+    for number in range(400):
+        known = facts(make_scene(rng, held_out=False, side=3), 3, rng)
+        known += [fact._replace(scope=rng.choice(["first", "second"])) for fact in known]
+        known += of_video(*make_motion(rng, held_out=False), 2, rng)
+        for question in converse(known, rng, 8, held_out=False):
+            if question.language == "zh":
+                yield "\n".join(question.text + question.answer)
+            else:
+                text = f"{question.text}\n{question.answer}\n{question.text.lower()}"
+                yield text.upper() if number % 8 == 0 else text
 
 
 def _train_tokenizer(sentences) -> Tokenizer:
@@ -85,7 +85,7 @@ def _train_tokenizer(sentences) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=640, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocab_size=1200, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())
     )
     tokenizer.train_from_iterator(sentences, trainer)
     return tokenizer

@@ -4,7 +4,8 @@ python -m shapes.evaluate --model .
 python -m shapes.evaluate --model . --geometry mrope strategy_4
 
 Every sample is a conversation of four turns, in which the model's own answers are the history; "plain" are single
-questions about boards of 2 x 2 places, in one way of writing, as the first tiny checkpoint was taught.
+questions about boards of 2 x 2 places, in one way of writing, as the first tiny checkpoint was taught. With
+`--lessons` it is asked what `lessons.py` has: more kinds, in two languages, in wordings that training never saw.
 """
 
 import sys
@@ -23,8 +24,9 @@ import torch
 import transformers
 from transformers import AutoProcessor
 
+from . import conversations, lessons
 from .branches import process
-from .conversations import LAYOUTS, Question, Sample, make_sample, to_messages
+from .conversations import LAYOUTS, Question, Sample, to_messages
 from .pictures import draw, make_questions, make_scene
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,7 +40,7 @@ def load(model: str):
     return auto_class.from_pretrained(model, trust_remote_code=True).eval(), processor
 
 
-def ask(model, processor, pictures: list, questions: list[str], max_new_tokens: int = 16) -> list[str]:
+def ask(model, processor, pictures: list, questions: list[str], max_new_tokens: int = 64) -> list[str]:
     """One greedy answer for every picture and question, as one batch."""
     conversations = [
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
@@ -48,7 +50,7 @@ def ask(model, processor, pictures: list, questions: list[str], max_new_tokens: 
 
 
 def answer(
-    model, processor, conversations: list[list[dict]], media: list[list], fps=None, max_new_tokens: int = 16
+    model, processor, conversations: list[list[dict]], media: list[list], fps=None, max_new_tokens: int = 64
 ) -> list[str]:
     """One greedy answer for every conversation, as one batch.
 
@@ -91,8 +93,10 @@ def make_plain(rng: random.Random) -> Sample:
     return Sample("plain", [draw(scene, rng)], [[Question(question, answer, kind)]])
 
 
-def measure(model, processor, layout: str, scenes: int, batch_size: int, seed: int) -> dict:
-    """Shares of exact answers about so many held-out scenes of a layout: all, by turn, and by kind of question."""
+def measure(
+    model, processor, layout: str, scenes: int, batch_size: int, seed: int, make_sample=conversations.make_sample
+) -> dict:
+    """Shares of exact answers about so many held-out scenes of a layout: all, by turn, language, and kind."""
     rng, right, asked = random.Random(f"{seed} {layout}"), Counter(), Counter()
     for start in range(0, scenes, batch_size):
         size = min(batch_size, scenes - start)
@@ -102,7 +106,8 @@ def measure(model, processor, layout: str, scenes: int, batch_size: int, seed: i
             samples = [make_sample(rng, layout, held_out=True, conversations=1, turns=4) for _ in range(size)]
         for sample, answers in zip(samples, converse(model, processor, samples)):
             for turn, (question, given) in enumerate(zip(sample.conversations[0], answers), start=1):
-                for name in ("all", f"turn {turn}", question.kind):
+                language = getattr(question, "language", "en")
+                for name in ("all", f"turn {turn}", language, question.kind, f"{question.kind} {language}"):
                     asked[name] += 1
                     right[name] += given == question.answer
     return {name: round(right[name] / asked[name], 4) for name in sorted(asked)}
@@ -112,7 +117,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(ROOT), help="checkpoint directory or hub id")
     parser.add_argument("--scenes", type=int, default=1000, help="held-out scenes of every layout, four turns each")
-    parser.add_argument("--layout", nargs="+", choices=["plain", *LAYOUTS], default=["plain", *LAYOUTS])
+    parser.add_argument("--layout", nargs="+", choices=["plain", *(LAYOUTS | lessons.LAYOUTS)])
+    parser.add_argument("--lessons", action="store_true", help="ask what `lessons.py` has")
     parser.add_argument(
         "--geometry", nargs="+", choices=GEOMETRIES, help="those of the layers; as trained if not given"
     )
@@ -126,8 +132,9 @@ def main():
             mode = GEOMETRIES[geometry]
             mode = ["mrope"] * model.config.text_config.num_hidden_layers if mode == "mrope" else mode
             model.set_circle_rope({**model.config.circle_rope, "AGE_mode": mode})
-        for layout in args.layout:
-            shares = measure(model, processor, layout, args.scenes, args.batch_size, args.seed)
+        make_sample = (lessons if args.lessons else conversations).make_sample
+        for layout in args.layout or (lessons.LAYOUTS if args.lessons else ["plain", *LAYOUTS]):
+            shares = measure(model, processor, layout, args.scenes, args.batch_size, args.seed, make_sample)
             print(json.dumps({"geometry": geometry, "layout": layout, "scenes": args.scenes, **shares}), flush=True)
 
 

@@ -50,16 +50,24 @@ class Thing:
         return PLACES[self.side][self.cell]
 
 
-def make_scene(rng: random.Random, held_out: bool, fewest: int = 2, most: int = 4, side: int = 2) -> tuple[Thing, ...]:
-    """A random scene of `fewest` to `most` things, of the training part or of the held-out part."""
+def make_scene(
+    rng: random.Random, held_out: bool, fewest: int = 2, most: int = 4, side: int = 2, repeats: bool = False
+) -> tuple[Thing, ...]:
+    """A random scene of `fewest` to `most` things, of the training part or of the held-out part.
+
+    With `repeats`, shapes and colours may come several times, and there may be as many things as places.
+    """
     while True:
         count = rng.randint(fewest, most)
-        scene = tuple(
-            Thing(shape, colour, cell, side)
-            for shape, colour, cell in zip(
-                rng.sample(SHAPES, count), rng.sample(list(COLOURS), count), rng.sample(range(side * side), count)
-            )
-        )
+        shapes, colours = list(SHAPES), list(COLOURS)
+        if repeats:
+            # Of all shapes and colours or of some, so that some are there once and others often.
+            shapes = rng.choices(rng.sample(shapes, rng.randint(2, 4)), k=count)
+            colours = rng.choices(rng.sample(colours, rng.randint(2, 6)), k=count)
+        else:
+            shapes, colours = rng.sample(shapes, count), rng.sample(colours, count)
+        cells = rng.sample(range(side * side), count)
+        scene = tuple(Thing(shape, colour, cell, side) for shape, colour, cell in zip(shapes, colours, cells))
         if is_held_out(scene) == held_out:
             return scene
 

@@ -22,19 +22,20 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoProcessor, AutoTokenizer
 
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
 from .branches import make_batch
 from .checkpoint import model_config, save_processor
-from .conversations import LAYOUTS, make_sample, to_messages
+from .lessons import LAYOUTS, make_sample, to_messages
 from .muon import Muon
 
 FACTORS = (5, 1)  # of the learning rate: Muon's and AdamW's
-# Conversations of a sample and turns of each: eight questions however they are divided.
-DIVISIONS = ((8, 1), (4, 2), (2, 4), (2, 4))
+# Conversations of a sample, as far as they fit, and turns of each.
+DIVISIONS = ((16, 1), (16, 1), (8, 2), (4, 4))
+LONGEST = 320  # tokens of a sample: with rows of about one length, a batch is hardly ever padding
 
 
 def draw_samples(rng: random.Random, size: int, layouts: dict[str, float], held_out: bool = False) -> list:
@@ -44,16 +45,22 @@ def draw_samples(rng: random.Random, size: int, layouts: dict[str, float], held_
     return [make_sample(rng, layout, held_out, conversations, turns) for layout in drawn]
 
 
-def to_batch(model, processor, samples: list) -> dict:
+def to_batch(model, processor, samples: list, longest: int | None = None) -> dict:
     messages = [[to_messages(sample, talk) for talk in sample.conversations] for sample in samples]
-    return make_batch(
-        model, processor, [sample.media for sample in samples], messages, [sample.fps for sample in samples]
-    )
+    media, fps = [sample.media for sample in samples], [sample.fps for sample in samples]
+    return make_batch(model, processor, media, messages, fps, longest)
+
+
+def find_loss(model, labels: torch.Tensor, **batch) -> torch.Tensor:
+    """Mean cross-entropy of the answers, without the logits of all that is no answer."""
+    hidden, labels = model.model(**batch).last_hidden_state[:, :-1], labels[:, 1:]
+    is_learned = labels != -100
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[is_learned]), labels[is_learned])
 
 
 @torch.no_grad()
 def test(model, processor, layouts: dict[str, float], seed: int, batches: int = 4, size: int = 24) -> dict[str, str]:
-    """Shares of exact held-out answers, with the right answers as history: all, by turn, layout, and kind.
+    """Shares of exact held-out answers, with the right answers as history: all, by turn, language, layout, and kind.
 
     An answer counts if every token of it, its end included, is the model's first choice given the ones before.
     """
@@ -71,7 +78,7 @@ def test(model, processor, layouts: dict[str, float], seed: int, batches: int = 
             turns = [(turn, asked) for talk in sample.conversations for turn, asked in enumerate(talk, start=1)]
             bad = set(number[wrong].tolist())
             for position, (turn, asked) in enumerate(turns):
-                for name in ("all", f"turn {turn}", sample.layout, asked.kind):
+                for name in ("all", f"turn {turn}", asked.language, sample.layout, asked.kind):
                     total[name] += 1
                     right[name] += position not in bad
     model.train()
@@ -117,7 +124,8 @@ def main():
     parser.add_argument("--layouts", type=json.loads, default=LAYOUTS, help="how often each layout comes, as JSON")
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--test-every", type=int, default=100, help="steps between two tests on held-out samples")
+    parser.add_argument("--test-every", type=int, default=200, help="steps between two tests on held-out samples")
+    parser.add_argument("--save-every", type=float, default=5, help="minutes between two checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--circle-rope",
@@ -129,7 +137,11 @@ def main():
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
-    processor = save_processor(args.output_dir)
+    state_file, done = args.output_dir / "training" / "state.pt", 0
+    # A run goes on with the tokens that it began with, whatever words have come since.
+    processor = (
+        AutoProcessor.from_pretrained(args.output_dir) if state_file.exists() else save_processor(args.output_dir)
+    )
     arguments = model_config(processor, args.circle_rope)
     # Processes of tensor parallelism share the rows of the embedding evenly.
     arguments["text_config"]["vocab_size"] = 16 * math.ceil(len(processor.tokenizer) / 16)
@@ -141,7 +153,6 @@ def main():
     print(f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters", flush=True)
 
     optimizers = make_optimizers(model, args.learning_rate)
-    state_file, done = args.output_dir / "training" / "state.pt", 0
     if state_file.exists():
         state = torch.load(state_file, map_location=args.device, weights_only=True)
         model.load_state_dict(state["model"])
@@ -150,14 +161,15 @@ def main():
         done = state["step"]
     rng = random.Random(f"{args.seed} {done}")
     model.train()
-    began = time.monotonic()
+    began = saved = time.monotonic()
     losses = []
     for step in range(done + 1, args.steps + 1):
         share = min(1, step / 100, (args.steps - step + 1) / max(args.decay, 1))
         for optimizer, factor in zip(optimizers, FACTORS):
             optimizer.param_groups[0]["lr"] = share * factor * args.learning_rate
             optimizer.zero_grad()
-        loss = model(**to_batch(model, processor, draw_samples(rng, args.batch_size, args.layouts))).loss
+        samples = draw_samples(rng, args.batch_size, args.layouts)
+        loss = find_loss(model, **to_batch(model, processor, samples, LONGEST))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -168,18 +180,20 @@ def main():
             print(f"step {step}/{args.steps}  loss {mean:.4f}  {time.monotonic() - began:.0f} s", flush=True)
         if step % args.test_every == 0 or step == args.steps:
             print(f"held out: {json.dumps(test(model, processor, args.layouts, seed=step))}", flush=True)
-            save(model, args.output_dir)
-            state_file.parent.mkdir(exist_ok=True)
-            state = {"model": model.state_dict(), "step": step}
-            state["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
-            torch.save(state, state_file.with_suffix(".new"))
-            state_file.with_suffix(".new").replace(state_file)
+        if time.monotonic() - saved > 60 * args.save_every or step == args.steps:
+            save(model, optimizers, step, args.output_dir)
+            saved = time.monotonic()
 
 
-def save(model, directory: Path):
-    """Save the checkpoint, with its code."""
+def save(model, optimizers: list, step: int, directory: Path):
+    """Save the checkpoint, with its code, and what a further run goes on from."""
     model.generation_config.do_sample = False
     model.save_pretrained(directory)
+    file = directory / "training" / "state.pt"
+    file.parent.mkdir(exist_ok=True)
+    state = {"model": model.state_dict(), "step": step, "optimizers": [each.state_dict() for each in optimizers]}
+    torch.save(state, file.with_suffix(".new"))
+    file.with_suffix(".new").replace(file)
 
 
 if __name__ == "__main__":

@@ -7,137 +7,24 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from .pictures import COLOURS, SHAPES
+from .words import WORDINGS, name_in
 
 ANSWER = "I know coloured shapes only."
 
-NOUNS = (
-    "cat dog bird horse car bus train boat plane house tree flower sky sun moon star cloud river sea man woman child "
-    "face hand eye chair table cup bottle book phone screen word letter number text sign road street building window "
-    "door apple banana pizza cake dress shirt hat shoe ball game map chart graph photo painting animal person people "
-    "thing object line dot arrow heart hexagon pentagon octagon oval ellipse rectangle diamond cube sphere cone ring "
-    "spiral elephant lion tiger fish bear king queen city country mountain beach snow rain weather time day year money"
-)
-ADJECTIVES = (
-    "orange pink white grey gray brown golden silver violet cyan magenta beige turquoise dark light small big large "
-    "tiny old new happy sad round flat striped dotted hot cold wet dry soft hard fast slow loud quiet tall short"
-)
-VERBS = "see know like want think make find draw read write eat drink sing run swim fly buy sell open close"
-TEMPLATES = (
-    "Where is the {noun}?",
-    "Where is the {adjective} {noun}?",
-    "Where is the {adjective} {shape}?",
-    "Where is the {colour} {noun}?",
-    "What colour is the {noun}?",
-    "What color is the {noun}?",
-    "What shape is {adjective}?",
-    "What shape is the {noun}?",
-    "What is at the {noun}?",
-    "How many {noun}s are there?",
-    "How many {adjective} {noun}s are there?",
-    "What is the {noun}?",
-    "What is a {noun}?",
-    "Who is the {noun}?",
-    "What is this?",
-    "What is the capital of the {noun}?",
-    "Is there a {noun}?",
-    "Is the {noun} {adjective}?",
-    "Can you {verb} a {noun}?",
-    "Can you {verb}?",
-    "Do you {verb} the {noun}?",
-    "Why is the {noun} {adjective}?",
-    "When does the {noun} {verb}?",
-    "How do I {verb} a {noun}?",
-    "How are you?",
-    "Who are you?",
-    "Who made you?",
-    "What is your name?",
-    "What can you do?",
-    "What can you see?",
-    "What is in the picture?",
-    "What do you see in this {noun}?",
-    "What does the {noun} say?",
-    "Describe the picture.",
-    "Describe the {noun}.",
-    "Describe this {noun} in detail.",
-    "Tell me a joke.",
-    "Tell me about the {noun}.",
-    "Write a poem about a {noun}.",
-    "Write a story.",
-    "Translate this to French.",
-    "Read the {noun}.",
-    "Count the {noun}s.",
-    "Please {verb} the {adjective} {noun}.",
-    "I {verb} the {noun}.",
-    "The {noun} is {adjective}.",
-    "A {adjective} {noun}.",
-    "Hello!",
-    "Hi there",
-    "Good morning",
-    "Thank you",
-    "Thanks!",
-    "yes",
-    "no",
-    "ok",
-    "why?",
-    "and?",
-    "help",
-    "test",
-    "{noun}",
-    "{adjective} {noun}",
-    "What is {digit} + {digit}?",
-    "What is {digit} times {digit}?",
-    "{digit}",
-    "{digit} {digit} {digit}",
-    "Which way does the {noun} {verb}?",
-    "Which {noun} moves?",
-    "Which {noun} is {adjective}?",
-)
-OTHER_LANGUAGES = (
-    *("Wo ist der rote Kreis?", "Wie viele Formen gibt es?", "Welche Farbe hat das {x}?", "Was ist oben links?"),
-    *("Wo ist das {x}?", "Wer bist du?", "Guten Tag", "Wie geht es dir?", "Was siehst du auf dem Bild?"),
-    *("Où est le cercle rouge ?", "Combien de formes ?", "Quelle est la couleur du {x} ?", "Bonjour", "Qui es-tu ?"),
-    *("Qu'y a-t-il en haut à gauche ?", "Où est le {x} ?", "Décris cette image.", "Merci beaucoup"),
-    *("¿Dónde está el círculo rojo?", "¿Cuántas formas hay?", "¿De qué color es el {x}?", "¿Quién eres?", "Hola"),
-    *("¿Qué hay arriba a la izquierda?", "¿Dónde está la {x}?", "Describe la imagen", "Buenos días"),
-    *("Dov'è il cerchio rosso?", "Quante forme ci sono?", "Di che colore è il {x}?", "Ciao", "Chi sei?"),
-    *("Onde está o círculo vermelho?", "Quantas formas há?", "Qual é a cor do {x}?", "Olá", "Bom dia"),
-    *("Waar is de rode cirkel?", "Hoeveel vormen zijn er?", "Welke kleur heeft het {x}?", "Goedemorgen"),
-    *("Gdzie jest czerwone koło?", "Ile jest kształtów?", "Jaki kolor ma {x}?", "Dzień dobry"),
-    *("Kırmızı daire nerede?", "Kaç şekil var?", "Merhaba", "Var är den röda cirkeln?", "Hur många former finns det?"),
-    *("Где красный круг?", "Сколько фигур?", "Какого цвета {x}?", "Привет", "Кто ты?", "Что слева вверху?"),
-    *(
-        "红色的圆在哪里？",
-        "有几个图形？",
-        "三角形是什么颜色？",
-        "左上角是什么？",
-        "你好",
-        "你是谁？",
-        "图里有什么？",
-        "这是什么？",
-    ),
-    *(
-        "蓝色的是什么形状？",
-        "方块在哪里？",
-        "紫色的十字在哪？",
-        "描述这张图片",
-        "请问今天天气怎么样",
-        "右下角有什么？",
-    ),
-    *("赤い円はどこですか？", "形はいくつありますか？", "三角形は何色ですか？", "こんにちは", "これは何？"),
-    *("빨간 원은 어디에 있나요?", "도형이 몇 개인가요?", "안녕하세요", "이것은 무엇입니까?"),
-    *("أين الدائرة الحمراء؟", "كم عدد الأشكال؟", "مرحبا", "ما هذا؟"),
-    *("लाल वृत्त कहाँ है?", "नमस्ते", "Πού είναι ο κόκκινος κύκλος;", "Γεια σου", "איפה העיגול האדום?", "שלום"),
-)
+# The words of the questions, by what they are and their language.
+WORDS = {key: " ".join(WORDINGS[key]).split() for key in WORDINGS if key[0] in ("noun", "adjective", "verb")}
 
 
-def make_question(rng: random.Random, held_out: bool) -> str:
+def make_question(rng: random.Random, held_out: bool, language: str = "en") -> str:
     """A question that is not about coloured shapes, of the training part or of the held-out part."""
     while True:
         draw = rng.random()
         if draw < 0.6:
-            question = _fill(rng, rng.choice(TEMPLATES))
+            question = _fill(rng, rng.choice(WORDINGS["unknown", language]), language)
+        elif language == "zh":
+            question = "".join(rng.choices(WORDS["noun", "zh"], k=rng.randint(1, 3))) + rng.choice(["？", "", "吗？"])
         elif draw < 0.8:
-            question = _fill(rng, rng.choice(OTHER_LANGUAGES))
+            question = _fill(rng, rng.choice(WORDINGS["unknown", "other"]), language)
         else:
             words = [rng.choice([_made_up, _known])(rng) for _ in range(rng.randint(1, 6))]
             question = " ".join(words) + rng.choice(["?", "", "."])
@@ -145,13 +32,22 @@ def make_question(rng: random.Random, held_out: bool) -> str:
             return question
 
 
-def _fill(rng, template):
+def make_name(rng: random.Random, language: str) -> tuple[str, str, None]:
+    """A thing that is no coloured shape, as `questions.py` names things."""
+    colours, shapes = [None, *COLOURS, *WORDS["adjective", language]], [*SHAPES, *WORDS["noun", language]]
+    while True:
+        colour, shape = rng.choice(colours), rng.choice(shapes)
+        if shape not in SHAPES or colour not in (None, *COLOURS):
+            return colour, shape, None
+
+
+def _fill(rng, template, language):
     return template.format(
-        noun=rng.choice(NOUNS.split()),
-        adjective=rng.choice(ADJECTIVES.split()),
-        verb=rng.choice(VERBS.split()),
-        shape=rng.choice(SHAPES),
-        colour=rng.choice(list(COLOURS)),
+        noun=rng.choice(WORDS["noun", language]),
+        adjective=rng.choice(WORDS["adjective", language]),
+        verb=rng.choice(WORDS["verb", "en"]),
+        shape=name_in(rng.choice(SHAPES), language, rng),
+        colour=name_in(rng.choice(list(COLOURS)), language, rng),
         digit=rng.randint(0, 99),
         x=_made_up(rng),
     )
@@ -163,7 +59,9 @@ def _made_up(rng):
 
 
 def _known(rng):
-    return rng.choice(f"the is a of and in to {NOUNS} {ADJECTIVES} {VERBS}".split())
+    return rng.choice(
+        ["the", "is", "a", "of", "and", "in", "to", *(word for key in WORDS if key[1] == "en" for word in WORDS[key])]
+    )
 
 
 def draw_photo(rng: random.Random, size: tuple[int, int] = (112, 112)) -> Image.Image:
