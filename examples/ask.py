@@ -31,12 +31,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # What generate calls the cache differs from release to release.
 CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__annotations__ else "past_key_values"
-DEFAULT_QUESTION = "Where is the red circle?"
+# About the picture that is shown where none is given.
+PICTURE = ROOT / "examples" / "shapes.png"
+QUESTIONS = ("Where is the red circle?", "How many shapes are there?", "What is at the bottom left?")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image", type=Path, default=ROOT / "examples" / "shapes.png", help="picture file")
+    parser.add_argument("--image", type=Path, default=PICTURE, help="picture file")
     parser.add_argument("--question", "--text", help="one question; without it, a conversation")
     parser.add_argument("--model", default=str(ROOT), help="checkpoint directory or hub id")
     parser.add_argument("--max-new-tokens", type=int, default=128)
@@ -127,9 +129,11 @@ class Conversation:
         return torch.equal(input_ids[:, : self.cached_ids.shape[1]], self.cached_ids)
 
 
-def talk(conversation: Conversation):
-    """Answer one line after another, until there are no more."""
+def talk(conversation: Conversation, examples: tuple[str, ...]):
+    """Answer one line after another, until there are no more; `examples` are what may be asked."""
     print("Ask about the picture. /picture FILE adds another one, Ctrl-D ends.")
+    if examples:
+        print("For example:", *examples)
     while True:
         line = input("\n> ").strip()
         command, _, name = line.partition(" ")
@@ -156,10 +160,10 @@ def main():
         if args.question is None and sys.stdin.isatty():
             print()
             with contextlib.suppress(EOFError, KeyboardInterrupt):
-                talk(conversation)
+                talk(conversation, QUESTIONS if args.image == PICTURE else ())
             print()
             return
-        question = DEFAULT_QUESTION if args.question is None else args.question
+        question = QUESTIONS[0] if args.question is None else args.question
         print(f": {question}")
         inputs = conversation.ask(question)
     except ValueError as error:

@@ -227,6 +227,15 @@ def test_the_example_holds_a_conversation_at_a_terminal(terminal, tmp_path):
     assert terminal.end() == 0
 
 
+def test_the_example_opens_with_three_questions_that_it_answers(terminal):
+    opening = terminal.read()
+    asked = {"Where is the red circle?": "top right", "How many shapes are there?": "3"}
+    asked["What is at the bottom left?"] = "a green square"
+    assert f"For example: {' '.join(asked)}" in opening
+    assert all(terminal.say(question) == f"{question}\n{given}\n\n> " for question, given in asked.items())
+    assert terminal.end() == 0
+
+
 def test_what_is_no_question_is_refused_and_the_conversation_goes_on(terminal):
     terminal.read()
     assert "error: /help is not a command: /picture FILE is the only one." in terminal.say("/help")
