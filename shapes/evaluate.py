@@ -3,9 +3,8 @@
 python -m shapes.evaluate --model .
 python -m shapes.evaluate --model . --geometry mrope strategy_4
 
-Every sample is a conversation of four turns, in which the model's own answers are the history; "plain" are single
-questions about boards of 2 x 2 places, in one way of writing, as the first tiny checkpoint was taught. With
-`--lessons` it is asked what `lessons.py` has: more kinds, in two languages, in wordings that training never saw.
+Every sample is a conversation of four turns, in which the model's own answers are the history. Scenes and wordings
+are those that training never saw.
 """
 
 import sys
@@ -24,10 +23,8 @@ import torch
 import transformers
 from transformers import AutoProcessor
 
-from . import conversations, lessons
 from .branches import process
-from .conversations import LAYOUTS, Question, Sample, to_messages
-from .pictures import draw, make_questions, make_scene
+from .lessons import LAYOUTS, make_sample, to_messages
 
 ROOT = Path(__file__).resolve().parent.parent
 GEOMETRIES = {"mrope": "mrope", "circle": None} | {name: name for name in ("strategy_2", "strategy_3", "strategy_4")}
@@ -85,29 +82,16 @@ def converse(model, processor, samples: list) -> list[list[str]]:
     return given
 
 
-def make_plain(rng: random.Random) -> Sample:
-    """One question about a held-out board of 2 x 2 places."""
-    scene = make_scene(rng, held_out=True)
-    question, answer = make_questions(scene, rng, 1)[0]
-    kind = " ".join(question.lower().split()[:2])
-    return Sample("plain", [draw(scene, rng)], [[Question(question, answer, kind)]])
-
-
-def measure(
-    model, processor, layout: str, scenes: int, batch_size: int, seed: int, make_sample=conversations.make_sample
-) -> dict:
+def measure(model, processor, layout: str, scenes: int, batch_size: int, seed: int) -> dict:
     """Shares of exact answers about so many held-out scenes of a layout: all, by turn, language, and kind."""
     rng, right, asked = random.Random(f"{seed} {layout}"), Counter(), Counter()
     for start in range(0, scenes, batch_size):
         size = min(batch_size, scenes - start)
-        if layout == "plain":
-            samples = [make_plain(rng) for _ in range(size)]
-        else:
-            samples = [make_sample(rng, layout, held_out=True, conversations=1, turns=4) for _ in range(size)]
+        samples = [make_sample(rng, layout, held_out=True, conversations=1, turns=4) for _ in range(size)]
         for sample, answers in zip(samples, converse(model, processor, samples)):
             for turn, (question, given) in enumerate(zip(sample.conversations[0], answers), start=1):
-                language = getattr(question, "language", "en")
-                for name in ("all", f"turn {turn}", language, question.kind, f"{question.kind} {language}"):
+                kind, language = question.kind, question.language
+                for name in ("all", f"turn {turn}", language, kind, f"{kind} {language}"):
                     asked[name] += 1
                     right[name] += given == question.answer
     return {name: round(right[name] / asked[name], 4) for name in sorted(asked)}
@@ -117,8 +101,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(ROOT), help="checkpoint directory or hub id")
     parser.add_argument("--scenes", type=int, default=1000, help="held-out scenes of every layout, four turns each")
-    parser.add_argument("--layout", nargs="+", choices=["plain", *(LAYOUTS | lessons.LAYOUTS)])
-    parser.add_argument("--lessons", action="store_true", help="ask what `lessons.py` has")
+    parser.add_argument("--layout", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     parser.add_argument(
         "--geometry", nargs="+", choices=GEOMETRIES, help="those of the layers; as trained if not given"
     )
@@ -132,9 +115,8 @@ def main():
             mode = GEOMETRIES[geometry]
             mode = ["mrope"] * model.config.text_config.num_hidden_layers if mode == "mrope" else mode
             model.set_circle_rope({**model.config.circle_rope, "AGE_mode": mode})
-        make_sample = (lessons if args.lessons else conversations).make_sample
-        for layout in args.layout or (lessons.LAYOUTS if args.lessons else ["plain", *LAYOUTS]):
-            shares = measure(model, processor, layout, args.scenes, args.batch_size, args.seed, make_sample)
+        for layout in args.layout:
+            shares = measure(model, processor, layout, args.scenes, args.batch_size, args.seed)
             print(json.dumps({"geometry": geometry, "layout": layout, "scenes": args.scenes, **shares}), flush=True)
 
 

@@ -9,8 +9,6 @@ from PIL import Image, ImageDraw, ImageFilter
 from .pictures import COLOURS, SHAPES
 from .words import WORDINGS, name_in
 
-ANSWER = "I know coloured shapes only."
-
 # The words of the questions, by what they are and their language.
 WORDS = {key: " ".join(WORDINGS[key]).split() for key in WORDINGS if key[0] in ("noun", "adjective", "verb")}
 
