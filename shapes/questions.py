@@ -118,7 +118,7 @@ def facts(scene, side: int, rng: random.Random) -> list[Fact]:
             other_row, other_column = divmod(only[name].cell, side)
             is_so = (row - other_row) * down + (column - other_column) * right > 0
             add("is beside", "is", "yes" if is_so else "no", what=what, side=way, other=name)
-        for name in others:
+        for name in rng.sample(others, min(2, len(others))):
             down, right = (abs(a - b) for a, b in zip((row, column), divmod(only[name].cell, side)))
             if (down, right) != (1, 1):  # across a corner: people differ
                 add("is beside", "is", "yes" if down + right == 1 else "no", what=what, side="next", other=name)
