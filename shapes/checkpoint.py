@@ -50,10 +50,10 @@ def _sentences():
         known += of_video(*make_motion(rng, held_out=False), 2, rng)
         for question in converse(known, rng, 8, held_out=False):
             if question.language == "zh":
-                yield "\n".join(question.text + question.answer)
+                yield "\n".join(3 * (question.text + question.answer))
             else:
                 text = f"{question.text}\n{question.answer}\n{question.text.lower()}"
-                yield text.upper() if number % 8 == 0 else text
+                yield text.upper() if number % 16 == 0 else text
 
 
 def _train_tokenizer(sentences) -> Tokenizer:

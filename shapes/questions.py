@@ -167,7 +167,11 @@ def of_video(before, after, way: str, side: int, rng: random.Random) -> list[Fac
 
 def ask(fact: Fact, language: str, rng: random.Random, held_out: bool = False) -> Question:
     """The fact as a question in one of its wordings, as people may type it."""
-    wording = rng.choice(WORDINGS[fact.wording, language, "held out" if held_out else "taught"])
+    part = "held out" if held_out else "taught"
+    wording = rng.choice(WORDINGS[fact.wording, language, part])
+    if rng.random() < 0.25:
+        wording = rng.choice(WORDINGS["frame", language, part])
+        wording = wording.replace("{clause}", rng.choice(WORDINGS[fact.wording, language, "clause"]))
     text = wording.format(**_spell(fact.slots, language, rng))
     text = text.replace("是不是是", "是不是").replace("是不是在", rng.choice(["是不是在", "在不在"]))
     scope = fact.scope or ("here" if rng.random() < 0.15 and "picture" not in wording else None)
