@@ -99,7 +99,6 @@ def test_relations_are_those_of_rows_and_columns():
     assert answer(SCENE, "is", what=circle, side="above", other=cross) == "yes"
     assert answer(SCENE, "is", what=circle, side="left", other=cross) == "no"
     assert answer(SCENE, "is", what=circle, side="next", other=cross) == "yes"
-    assert answer(SCENE, "is", what=circle, side="next", other=cross) == "yes"
     ends = (Thing("circle", "red", 0, 3), Thing("cross", "blue", 2, 3))
     assert answer(ends, "beside", what=circle, side="right") == "a blue cross"
     with pytest.raises(KeyError):  # beside or not: people differ
