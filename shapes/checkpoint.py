@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLImageProcess
 from .lessons import converse
 from .pictures import make_motion, make_scene
 from .questions import facts, of_video
+from .words import NAMES
 
 # Qwen2.5-VL's special tokens, in the order of their ids.
 SPECIAL_TOKENS = [
@@ -43,6 +44,7 @@ def _sentences():
     """What the tokenizer learns its merges from: the words of the task, small and in capitals, and single characters
     of Chinese, which are words in any order."""
     yield "system\nYou are a helpful assistant.\nuser\nassistant\n"
+    yield "\n".join(20 * "".join(NAMES["zh"].values()))
     rng = random.Random(0)
     for number in range(400):
         known = facts(make_scene(rng, held_out=False, side=3), 3, rng)

@@ -4,6 +4,7 @@ A thing is named by `(colour, shape, place)`, any of which may be None. What can
 facts, in no language yet; all answers are English until they are said.
 """
 
+import itertools
 import random
 import re
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from .words import ANSWERS, ANSWERS_OF, FILLERS, LIGHT, NAMES, WORDINGS, name_in
 ABSENT, NOTHING = "there is none", "nothing"
 SIDES = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
 ANYTHING = (None, None, None)
+PARTS = {"colour": "colour", "shape": "shape", "where": "place"}  # of a thing, by the kind that asks for it
 
 
 class Fact(NamedTuple):
@@ -49,104 +51,72 @@ class Question(NamedTuple):
 def facts(scene, side: int, rng: random.Random) -> list[Fact]:
     """What can be asked of a scene on a board of `side` x `side` places."""
     at = {divmod(thing.cell, side): thing for thing in scene}
-    things = {(thing.colour, thing.shape, thing.place): thing for thing in scene}
-    places = PLACES[side]
-    whats = [(colour, shape, None) for colour in (None, *COLOURS) for shape in (None, *SHAPES)]
-    meant: dict[tuple, list] = {what: [thing for key, thing in things.items() if _fits(key, what)] for what in whats}
-    meant |= {(None, None, place): [thing for thing in scene if thing.place == place] for place in places}
-    only = {what: found[0] for what, found in meant.items() if len(found) == 1 and what != ANYTHING}
+    options = {"colour": list(COLOURS), "shape": list(SHAPES), "place": list(PLACES[side])}
+    whats = [*itertools.product((None, *COLOURS), (None, *SHAPES), (None,)), *((None, None, p) for p in PLACES[side])]
+    meant = {what: [thing for thing in scene if _fits(thing, what)] for what in whats}
+    only = {what: several[0] for what, several in meant.items() if len(several) == 1 and what != ANYTHING}
     found = [Fact("list", "list", {}, ", ".join(at[cell].name for cell in sorted(at)) or NOTHING)]
 
     def add(kind, wording, answer, **slots):
-        found.append(Fact(kind, wording, slots, answer))
+        found.append(Fact(kind, wording, slots, {True: "yes", False: "no"}.get(answer, answer)))
 
+    add("count", "count", str(len(scene)), what=ANYTHING)
+    del meant[ANYTHING]
     for what, several in meant.items():
-        colour, shape, place = what
-        if what == ANYTHING:
-            add("count", "count", str(len(scene)), what=what)
-            continue
-        if not place:
+        colour, _, place = what
+        add("is there", "is there", bool(several), what=what)
+        if place:
+            kind, answer = ("what at", f"a {several[0].name}") if several else ("absent", ABSENT)
+            add(kind, "what at", answer, what=what)
+        else:
             add("count of", "count", str(len(several)), what=what)
-        add("is there", "is there", "yes" if several else "no", what=what)
-        if several:
-            continue
-        if not place:
-            add("absent", "where", ABSENT, what=what)
+        for (kind, part), given in zip(PARTS.items(), what):
+            wording = rng.choice(["shape", "shape of colour"]) if kind == "shape" and colour else kind
+            if not given and not several:
+                add("absent", wording, ABSENT, what=what)
+            elif not given and len(several) == 1:
+                value = getattr(several[0], part)
+                add(kind, wording, f"the {value}" if kind == "shape" else value, what=what)
+                for other in options[part]:
+                    add("is", "is", other == value, what=what, **{part: other})
+        if not several and not place:
             add("absent", "beside", ABSENT, what=what, side=rng.choice(list(SIDES)))
-        if not colour:
-            add("absent", "colour", ABSENT, what=what)
-        if not shape:
-            add("absent", "shape", ABSENT, what=what)
-        if place:
-            add("absent", "what at", ABSENT, place=place)
-        elif not shape:
-            add("absent", "shape of colour", ABSENT, colour=colour)
     for thing in scene:
-        add("what at", "what at", f"a {thing.name}", place=thing.place)
-        for place in places:
+        for place in options["place"]:
             exactly = (thing.colour, thing.shape, place)
-            add("is there", "is there", "yes" if exactly in things else "no", what=exactly)
-    for what, thing in only.items():
-        colour, shape, place = what
-        row, column = divmod(thing.cell, side)
-        if not colour:
-            add("colour", "colour", thing.colour, what=what)
-            for other in COLOURS:
-                add("is", "is", "yes" if other == thing.colour else "no", what=what, colour=other)
-        if not shape:
-            add("shape", "shape", f"the {thing.shape}", what=what)
-            for other in SHAPES:
-                add("is", "is", "yes" if other == thing.shape else "no", what=what, shape=other)
-        if place:
-            continue
-        if not shape:
-            add("shape", "shape of colour", f"the {thing.shape}", colour=colour)
-        add("where", "where", thing.place, what=what)
-        for other in places:
-            add("is", "is", "yes" if other == thing.place else "no", what=what, place=other)
-        for way, step in SIDES.items():
-            beside = _first(at, (row, column), step, side)
-            add("beside", "beside", f"a {beside.name}" if beside else NOTHING, what=what, side=way)
-        neighbours = _next(at, (row, column), side)
-        if len(neighbours) == 1:
-            add("beside", "beside", f"a {neighbours[0].name}", what=what, side="next")
-        elif len(scene) == 1:
-            add("beside", "beside", NOTHING, what=what, side="next")
-        others = [name for name, another in only.items() if another != thing and not name[2]]
-        for way, (down, right) in SIDES.items() if others else ():
-            name = rng.choice(others)
-            other_row, other_column = divmod(only[name].cell, side)
-            is_so = (row - other_row) * down + (column - other_column) * right > 0
-            add("is beside", "is", "yes" if is_so else "no", what=what, side=way, other=name)
-        for name in rng.sample(others, min(2, len(others))):
-            down, right = (abs(a - b) for a, b in zip((row, column), divmod(only[name].cell, side)))
-            if (down, right) != (1, 1):  # across a corner: people differ
-                add("is beside", "is", "yes" if down + right == 1 else "no", what=what, side="next", other=name)
+            add("is there", "is there", any(_fits(each, exactly) for each in scene), what=exactly)
+    cells = {what: divmod(thing.cell, side) for what, thing in only.items() if not what[2]}
+    for what, cell in cells.items():
+        others = {name: other for name, other in cells.items() if other != cell}
+        for kind, answer, slots in _relations(at, cell, others, rng):
+            add(kind, kind.split()[0], answer, what=what, **slots)
     return found
 
 
-def _fits(key, what):
-    return all(wanted is None or wanted == given for given, wanted in zip(key, what))
+def _fits(thing, what):
+    return all(wanted in (None, given) for wanted, given in zip(what, (thing.colour, thing.shape, thing.place)))
 
 
-def _first(at, cell, step, side):
-    """The nearest thing in a direction, in the same row or column."""
-    for distance in range(1, side):
-        beside = at.get((cell[0] + distance * step[0], cell[1] + distance * step[1]))
-        if beside:
-            return beside
-    return None
-
-
-def _next(at, cell, side):
-    """The things in the cells beside a cell in its row; if there are none, in its column."""
+def _relations(at, cell, others, rng):
+    """What is beside a cell's thing, the nearest in its row or column, and on which side of others it is itself."""
     row, column = cell
-    for ways in (("left", "right"), ("above", "below")):
-        cells = [(row + SIDES[way][0], column + SIDES[way][1]) for way in ways]
-        found = [at[beside] for beside in cells if beside in at]
-        if found:
-            return found
-    return []
+    touching = {}
+    for way, (down, right) in SIDES.items():
+        touching[way], further = (at.get((row + n * down, column + n * right)) for n in (1, 2))
+        nearest = touching[way] or further
+        yield "beside", f"a {nearest.name}" if nearest else NOTHING, {"side": way}
+        for name in rng.sample(list(others), min(1, len(others))):
+            is_so = (row - others[name][0]) * down + (column - others[name][1]) * right > 0
+            yield "is beside", is_so, {"side": way, "other": name}
+    # Next to it is what touches it in its row, or else in its column; across a corner people differ.
+    around = [touching[way] for way in ("left", "right") if touching[way]]
+    around = around or [touching[way] for way in ("above", "below") if touching[way]]
+    if len(around) == 1 or len(at) == 1:
+        yield "beside", f"a {around[0].name}" if around else NOTHING, {"side": "next"}
+    for name in rng.sample(list(others), min(2, len(others))):
+        distance = abs(row - others[name][0]), abs(column - others[name][1])
+        if distance != (1, 1):
+            yield "is beside", sum(distance) == 1, {"side": "next", "other": name}
 
 
 def of_video(before, after, way: str, side: int, rng: random.Random) -> list[Fact]:
@@ -195,8 +165,11 @@ def say(answer: str, language: str, kind: str = "") -> str:
 def _spell(slots, language, rng):
     """What the wordings are filled with."""
     spelled = {slot: name_in(word, language, rng) for slot, word in slots.items() if isinstance(word, str)}
-    if "place" in slots:
-        spelled["at"] = _at(slots["place"], language, rng)
+    colour, _, place = slots.get("what", ANYTHING)
+    if "place" in slots or place:
+        spelled["at"] = _at(slots.get("place", place), language, rng)
+    if "colour" not in slots and colour:
+        spelled["colour"] = name_in(colour, language, rng)
     the, a = ("", "") if language == "zh" else ("the ", "a ")
     if "other" in slots:
         spelled["other"] = the + "".join(_name(slots["other"], language, rng))
