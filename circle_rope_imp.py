@@ -426,6 +426,8 @@ class Record:
     def add(self, part: Part, text_from: tuple[int, torch.Tensor] | None = None) -> None:
         """The cache holds these tokens now; `text_from` is the attribute, where it is known without a look at them."""
         self.cut(part.slot)
+        while self.log and isinstance(self.log[-1], Part) and self.log[-1].slot >= self.held:
+            self.length = self.log.pop().slot
         if self.held < self.length:
             whole = self._whole()
             self.log = [Part(0, *(tensor[..., : self.held] for tensor in whole[1:]))] if self.held else []

@@ -115,13 +115,15 @@ TEXT_BEGINS_AT_ITS_SLOT = _is_there(*TEXT_BEHIND_PADS)
 
 def _by_name(function):
     """Makes an override of `function` that gets all arguments by name, so that it names only those that it uses."""
-    names = tuple(inspect.signature(function).parameters)[1:]
+    signature = inspect.signature(function)
+    names = tuple(signature.parameters)[1:]
 
     def decorate(override):
         @functools.wraps(function)
         def call(self, *args, **kwargs):
             return override(self, **dict(zip(names, args)), **kwargs)
 
+        call.__signature__ = signature  # generate asks for it at every step
         return call
 
     return decorate

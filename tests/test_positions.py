@@ -211,9 +211,9 @@ def test_a_picture_does_not_go_on_in_the_next_sample(age):
 
 
 def test_a_picture_of_nothing_is_refused(age):
-    ids = pad([text(3) + picture([1, 4, 6])])["input_ids"]
-    with pytest.raises(ValueError, match="merged to 1x0x2, needs 0"):
-        age.model.get_rope_index(ids, torch.tensor([[1, 1, 4], [1, 4, 6]]))
+    ids = torch.tensor([text(3) + [IMAGE] * 12])
+    with pytest.raises(ValueError, match="where row 1 of image_grid_thw, merged to 1x0x2, needs 0"):
+        age.model.get_rope_index(ids, torch.tensor([[1, 4, 6], [1, 1, 4], [1, 4, 6]]))
 
 
 def test_placeholders_without_pictures_are_refused(age):
