@@ -77,6 +77,28 @@ def test_a_wrong_block(tmp_path):
         configure(directory)
 
 
+@pytest.mark.parametrize(
+    "given, merged",
+    [
+        ({"AGE_mode": "strategy_3"}, {"radius": 10, "alpha": 0.3, "AGE_mode": "strategy_3", "mrope_interleaved": True}),
+        ({"circle_r": 3}, {"circle_r": 3, "alpha": 0.3, "AGE_mode": "strategy_4", "mrope_interleaved": True}),
+        ({}, {"radius": 10, "alpha": 0.3, "AGE_mode": "strategy_4", "mrope_interleaved": True}),
+    ],
+    ids=["one key", "another name of a key", "none"],
+)
+def test_overrides_change_single_keys_of_the_block(given, merged, tmp_path):
+    block = {"radius": 10, "alpha": 0.3, "AGE_mode": "strategy_4", "mrope_interleaved": True}
+    directory = edited(tmp_path / "model", lambda config: config.update(circle_rope=block))
+    config = configure(directory, hf_overrides={"circle_rope": given})
+    assert config.model_config.hf_config.circle_rope == merged
+    assert config.model_config.mrope_num_dims == 7
+
+
+def test_overrides_that_the_block_does_not_allow():
+    with pytest.raises(ValueError, match=r"unknown key 'radus' \(did you mean 'radius'\?\)"):
+        configure(hf_overrides={"circle_rope": {"radus": 3}})
+
+
 def test_a_text_config_without_sections(tmp_path):
     def forget(config):
         for rope in ("rope_parameters", "rope_scaling"):
