@@ -11,12 +11,12 @@ from vllm.engine.arg_utils import EngineArgs
 from configuration_qwen2_5_vl_circle_rope import read_rope
 from tests.models import copy_checkpoint
 
-from .cases import BLOCKS, ROOT
+from .cases import BLOCKS, MEDIA, ROOT, TAKES_VIDEOS
 
 
 def configure(directory=ROOT, **options):
     """vLLM's configuration of an engine, as it is made before any engine starts."""
-    return EngineArgs(**{"model": str(directory), "max_model_len": 1024, **options}).create_engine_config()
+    return EngineArgs(**{"model": str(directory), "max_model_len": 1024, **MEDIA, **options}).create_engine_config()
 
 
 def edited(directory, edit, of=None):
@@ -131,6 +131,12 @@ def test_video_pruning():
         configure(video_pruning_rate=0.5)
 
 
+@pytest.mark.skipif(TAKES_VIDEOS, reason="this vLLM knows when a frame was")
+def test_videos_without_the_times_of_their_frames():
+    with pytest.raises(ValueError, match="drops the times of a video's frames, .* --limit-mm-per-prompt"):
+        configure(limit_mm_per_prompt={})
+
+
 def test_a_draft_model(checkpoint):
     drafts = {"model": str(checkpoint("circle")), "num_speculative_tokens": 2}
     with pytest.raises(ValueError, match="speculative method 'draft_model' reads positions"):
@@ -151,11 +157,11 @@ for path in sys.argv[2:]:
 """
 
 
-@pytest.mark.parametrize("version", ["0.31.2", "0.34.0", "1.0"])
+@pytest.mark.parametrize("version", ["0.29.2", "0.34.0", "1.0"])
 def test_another_vllm_serves_all_other_models(version, tmp_path):
     stock = edited(tmp_path / "stock", become_stock)
     command = [sys.executable, "-c", OTHER_VLLM, version, stock, ROOT]
     said = subprocess.run(command, capture_output=True, text=True).stdout
     served = [line for line in said.splitlines() if line.startswith("['")]
     assert served == ["['Qwen2_5_VLForConditionalGeneration']"]
-    assert f"Circle-RoPE with vLLM from 0.32 to below 0.34, but found {version}: install a vLLM in that range" in said
+    assert f"Circle-RoPE with vLLM from 0.30 to below 0.34, but found {version}: install a vLLM in that range" in said

@@ -3,7 +3,7 @@
 from packaging.version import Version
 
 # It builds on parts of vLLM that are not a public interface: the runners' position rows, and the model's classes.
-SUPPORTED = ("0.32", "0.34")
+SUPPORTED = ("0.30", "0.34")
 # Of Circle-RoPE V1 and V2; their own classes may not import beside another vLLM's transformers.
 MODEL_TYPES = ("qwen2_5_vl_circle_rope", "qwen2_5_vl_circle_rope_v2")
 
@@ -18,7 +18,7 @@ def register() -> None:
     from transformers import AutoConfig
 
     first, end = map(Version, SUPPORTED)
-    if not first <= Version(Version(vllm.__version__).base_version) < end:
+    if not first <= release_of(vllm) < end:
         for model_type in MODEL_TYPES:
             AutoConfig.register(model_type, _refused(model_type, first, end, vllm.__version__), exist_ok=True)
         return
@@ -33,6 +33,11 @@ def register() -> None:
     name = "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"
     ModelRegistry.register_model(name, f"circle_rope_vllm.model:{name}")
     MODELS_CONFIG_MAP[name] = VerifyCircleRoPE
+
+
+def release_of(vllm):
+    """The version of a vLLM without what a build adds to it."""
+    return Version(Version(vllm.__version__).base_version)
 
 
 def _refused(name, first, end, found):
