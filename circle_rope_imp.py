@@ -1,9 +1,8 @@
 """Circle-RoPE geometry: position indices of images, videos and whole sequences, and the Per-Token Distance.
 
 Pure functions of tensors (arXiv 2505.16416, section 4). Rows are always ordered (t, h, w); a *merged grid* has one
-language-model token per cell; x is a cell's column and y its row. Tensors go in and come out; between them the layout
-of a sequence works on float64 arrays, for a batch has many small pieces, and numpy's operations start several times
-faster than torch's.
+language-model token per cell; x is a cell's column and y its row. The layout of a sequence works on the tensors'
+float64 arrays, for a batch has many small pieces, and numpy's operations start several times faster than torch's.
 """
 
 import functools
@@ -24,9 +23,9 @@ _U = torch.tensor([[0], [1], [-1]], **_EXACT) / math.sqrt(2)
 _V = torch.tensor([[2], [-1], [-1]], **_EXACT) / math.sqrt(6)
 
 
-def _count(first, count):
-    """first, first + 1, ...: float64 `(count,)`."""
-    return torch.arange(first, first + count, **_EXACT)
+def _count(count):
+    """0, 1, 2, ...: float64 `(count,)`."""
+    return torch.arange(count, **_EXACT)
 
 
 @dataclass(frozen=True)
@@ -56,24 +55,23 @@ class CircleGeometry:
     image_stride: float = 0
 
     # A later video frame is the same ring moved along (1, 1, 1).
-    time_axis = (1.0, 1.0, 1.0)
+    time_axis = torch.tensor([[1], [1], [1]], **_EXACT)
 
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
         # Coordinate centralisation: (max + min) / 2 is subtracted from either axis.
         top, left = ((grid_h - 1) / 2, (grid_w - 1) / 2) if self.move_to_origin else (0, 0)
-        y, x = _count(-top, grid_h)[:, None], _count(-left, grid_w)  # (grid_h, 1) and (grid_w,)
+        y = (_count(grid_h) - top)[:, None].expand(-1, grid_w).flatten()  # (cells,), row by row
+        x = (_count(grid_w) - left).expand(grid_h, -1).flatten()
 
-        if self.method == "no_circle":
-            points = self._flat(y, x)  # (3, cells)
-        else:
-            # Mixed-angle circular mapping.
+        points = flat = x * _U + y * _V  # (3, cells): the grid itself in the ring's plane
+        if self.method == "circle":
+            # Mixed-angle circular mapping, then target plane rotation.
             theta, radius = self._mixed_angle(y, x), self._radius(y, x)  # (cells,) and a number
             ring_x, ring_y = radius * theta.cos(), radius * theta.sin()  # (cells,) each
-            # Target plane rotation.
-            points = ring_x * _U + ring_y * _V  # (3, cells)
+            points = ring_x * _U + ring_y * _V
             if self.dff_rate:
-                points = (1 - self.dff_rate) * points + self.dff_rate * self._flat(y, x)
+                points = (1 - self.dff_rate) * points + self.dff_rate * flat
 
         # Shift along the text axis.
         if self.move_to_positive:
@@ -83,15 +81,15 @@ class CircleGeometry:
         return points
 
     def _mixed_angle(self, y, x):
-        """theta = alpha * SA + (1 - alpha) * GA of the cells in row-major order, `(cells,)`."""
+        """theta = alpha * SA + (1 - alpha) * GA of the cells, `(cells,)`."""
         # SA, the angle at which the origin sees a cell, stretched so that the smallest is 0 and the largest 2 pi.
-        spatial = torch.atan2(y, x).flatten()
+        spatial = torch.atan2(y, x)
         low, high = (bound.item() for bound in spatial.aminmax())
         if high > low:
             spatial = (spatial - low) * (2 * math.pi / (high - low))
         # GA, an equal share of the circle for every cell.
         cells = spatial.numel()
-        grid = _count(0, cells) * (2 * math.pi / cells)
+        grid = _count(cells) * (2 * math.pi / cells)
         return self.alpha * spatial + (1 - self.alpha) * grid
 
     def _radius(self, y, x):
@@ -99,10 +97,6 @@ class CircleGeometry:
             return self.radius
         largest = max(y[-1].item(), x[-1].item())  # after centring, too, no smaller than any other's absolute value
         return float(self.radius.removeprefix("auto").removeprefix("-") or 1) * largest
-
-    def _flat(self, y, x):
-        """The grid itself in the ring's plane, `(3, cells)`."""
-        return x.expand(len(y), -1).flatten() * _U + y.expand(-1, len(x)).flatten() * _V
 
 
 # ---- M-RoPE of one picture ------------------------------------------------------------------------------------------
@@ -114,32 +108,14 @@ class MRopeGeometry:
 
     image_stride: float = 0
 
-    time_axis = (1.0, 0.0, 0.0)
+    time_axis = torch.tensor([[1], [0], [0]], **_EXACT)
 
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
         points = torch.zeros(3, grid_h, grid_w, **_EXACT)
-        rows = points.numpy()  # the same numbers, assigned faster
-        rows[1] = _ramp(grid_h)[:, None]
-        rows[2] = _ramp(grid_w)
+        points[1] = _count(grid_h)[:, None]
+        points[2] = _count(grid_w)
         return points.flatten(1)
-
-
-def _read_only(values):
-    """A tensor's values as an array that may be kept and handed out."""
-    array = values.numpy()
-    array.setflags(write=False)
-    return array
-
-
-def _ramp(length):
-    """0, 1, 2, ... as a float64 array `(length,)`, which nobody may change."""
-    return _long_ramp(length.bit_length())[:length]
-
-
-@functools.lru_cache(maxsize=32)
-def _long_ramp(bits):
-    return _read_only(_count(0, 1 << bits))
 
 
 def circle_index(
@@ -214,7 +190,7 @@ def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tens
     return (distances - distances.mean(-1, keepdim=True)).abs().mean().float()
 
 
-# ---- Layout of a sequence -------------------------------------------------------------------------------------------
+# ---- Layout of a sequence (paper section 4.3) -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, order=True)
@@ -237,38 +213,26 @@ class VisionBlock:
 
     def index(self, geometry) -> torch.Tensor:
         """The block's index under `geometry`, float64 `(3, length)`, before it is shifted to its place."""
-        points, _ = self.indices((geometry,))
-        return torch.tensor(points[0], device="cpu")
+        return torch.tensor(self.points(geometry)[0], device="cpu")
 
-    def indices(self, geometries: tuple) -> tuple:
-        """The same under several, an array `(geometries, 3, length)` that is not to be changed, and their largest."""
-        points, largest, rows = _frames(geometries, self.grid_h, self.grid_w)
-        if self.grid_t == 1:
-            return points, largest
-        moves, furthest = _moves(geometries, self.grid_t, self.interval)
-        points = points[:, :, None] + moves  # (geometries, 3, grid_t, cells)
-        return points.reshape(len(geometries), 3, -1), (rows + furthest).amax(-1).tolist()
-
-
-@functools.lru_cache(maxsize=256)
-def _frames(geometries, grid_h, grid_w):
-    """One frame under each geometry: a float64 array `(geometries, 3, cells)`, and each geometry's and row's largest.
-
-    The largest are floats `(geometries,)` and a float64 tensor `(geometries, 3)`.
-    """
-    points = torch.stack([geometry.frame(grid_h, grid_w) for geometry in geometries])
-    rows = points.amax(-1)
-    return _read_only(points), tuple([max(largest) for largest in rows.tolist()]), rows
+    def points(self, geometry):
+        """The same as an array that is not to be changed, and its largest component."""
+        points, of_rows, largest = _frame(geometry, self.grid_h, self.grid_w)  # (3, cells), (3,) and a number
+        if self.grid_t > 1:
+            # float32 on purpose: Qwen2.5-VL was trained with long(f * interval) rounded that way.
+            times = (torch.arange(self.grid_t, dtype=torch.float32, device="cpu") * self.interval).long()
+            moves = (geometry.time_axis * times).numpy()  # (3, grid_t)
+            points = (points[:, None] + moves[..., None]).reshape(3, -1)
+            largest = float((of_rows + moves.max(1)).max())
+        return points, largest
 
 
-@functools.lru_cache(maxsize=128)
-def _moves(geometries, grid_t, interval):
-    """How far each frame of a video moves, a float64 array `(geometries, 3, grid_t, 1)`, and how far the furthest."""
-    # float32 on purpose: Qwen2.5-VL was trained with long(f * interval) rounded that way.
-    times = (torch.arange(grid_t, dtype=torch.float32, device="cpu") * interval).long().double()
-    axes = torch.tensor([geometry.time_axis for geometry in geometries], dtype=torch.float64, device="cpu")
-    moves = axes[:, :, None] * times
-    return _read_only(moves[..., None]), moves.amax(-1)
+@functools.lru_cache(maxsize=512)
+def _frame(geometry, grid_h, grid_w):
+    """One frame under a geometry, `(3, cells)`, its rows' largest components and the largest of all; not to change."""
+    points = geometry.frame(grid_h, grid_w).numpy()
+    points.setflags(write=False)
+    return points, points.max(1), float(points.max())
 
 
 def find_blocks(
@@ -292,79 +256,70 @@ def find_blocks(
     Raises:
         ValueError: the placeholders do not fit the grids.
     """
-    placeholders = input_ids.numpy() == token_id
+    is_placeholder = input_ids.numpy() == token_id
     if real is not None:
-        placeholders &= real.numpy()
-    if not merged_grids and not placeholders.any():
-        return []
-    blocks, grids = [], zip(merged_grids, intervals)
+        is_placeholder &= real.numpy()
+    batch, seq = is_placeholder.shape
+    slots = is_placeholder.reshape(-1).nonzero()[0]  # of all samples, counted through: (placeholders,)
     remedy = f"pass one grid per {kind} of the batch, in order, and the input_ids that the processor made with them"
-    for sample, slot, run in _runs(placeholders):
-        # Blocks may stand side by side, so one run of placeholders can hold several.
-        while run > 0:
-            grid, interval = next(grids, (None, None))
-            if grid is None:
-                raise ValueError(
-                    f"sample {sample} has {run} {kind} placeholder tokens left when all {len(merged_grids)} rows of "
-                    f"{kind}_grid_thw are used up: {remedy}"
-                )
-            length = math.prod(grid)
-            if not 0 < length <= run:
-                raise ValueError(
-                    f"sample {sample} has {run} {kind} placeholder tokens where row {len(blocks)} of {kind}_grid_thw, "
-                    f"merged to {'x'.join(map(str, grid))}, needs {length}: {remedy}"
-                )
-            blocks.append(VisionBlock(sample, slot, *grid, interval))
-            slot, run = slot + length, run - length
-    if len(blocks) < len(merged_grids):
+
+    def run_from(number):
+        """How many placeholders stand in one piece in one sample from one on."""
+        rest = slots[number:]
+        return int(((rest - rest[0] == range(len(rest))) & (rest // seq == rest[0] // seq)).sum())
+
+    blocks, taken = [], 0
+    for row, (grid, interval) in enumerate(zip(merged_grids, intervals)):
+        length = math.prod(grid)
+        if taken == len(slots):
+            raise ValueError(
+                f"{kind}_grid_thw has {len(merged_grids)} rows, but the {batch} samples hold placeholder tokens for "
+                f"only {row}: {remedy}"
+            )
+        sample, slot = divmod(int(slots[taken]), seq)
+        last = int(slots[min(taken + length, len(slots)) - 1])
+        if length <= 0 or last - slots[taken] != length - 1 or last // seq != sample:
+            raise ValueError(
+                f"sample {sample} has {run_from(taken)} {kind} placeholder tokens where row {row} of "
+                f"{kind}_grid_thw, merged to {'x'.join(map(str, grid))}, needs {length}: {remedy}"
+            )
+        blocks.append(VisionBlock(sample, slot, *grid, interval))
+        taken += length
+    if taken < len(slots):
         raise ValueError(
-            f"{kind}_grid_thw has {len(merged_grids)} rows, but the {len(placeholders)} samples hold placeholder "
-            f"tokens for only {len(blocks)}: {remedy}"
+            f"sample {slots[taken] // seq} has {run_from(taken)} {kind} placeholder tokens left when all "
+            f"{len(merged_grids)} rows of {kind}_grid_thw are used up: {remedy}"
         )
     return blocks
 
 
-def _runs(mask):
-    """Runs of True in the rows of a bool array, in order: (row, first slot, length) each."""
-    length = mask.shape[1]
-    flat = mask.reshape(-1)
-    edges = ((flat[1:] != flat[:-1]).nonzero()[0] + 1).tolist()
-    if flat.size and flat[0]:
-        edges.insert(0, 0)
-    if len(edges) % 2:
-        edges.append(flat.size)
-    for begin, end in zip(edges[::2], edges[1::2]):
-        while begin < end:
-            row, slot = divmod(begin, length)
-            count = min(end - begin, length - slot)
-            yield row, slot, count
-            begin += count
-
-
-class End(NamedTuple):
-    """Where a sample goes on behind its tokens so far.
+class Ends(NamedTuple):
+    """Where the samples of a batch go on behind their tokens so far.
 
     Attributes:
-        text: index of a text token that comes next, one for each geometry.
+        text: index of a text token that comes next, float64 `(geometries, batch)`.
         free: first index above all so far, likewise. A picture begins there, or at `text` where that is larger: a ring
             that is moved backwards (`move_to_positive` below 0) sets the two apart.
-        pictures: vision blocks so far.
+        pictures: vision blocks so far, of each sample.
     """
 
-    text: tuple[float, ...]
-    free: tuple[float, ...]
-    pictures: int = 0
+    text: torch.Tensor
+    free: torch.Tensor
+    pictures: list[int]
 
     @classmethod
-    def of_text(cls, length: int, geometries: int) -> "End":
+    def of_text(cls, length: int, geometries: int, batch: int) -> "Ends":
         """Behind text whose indices are its slots."""
-        return cls((float(length),) * geometries, (float(length),) * geometries)
+        text, free = torch.full((2, geometries, batch), length, **_EXACT)
+        return cls(text, free, [0] * batch)
 
+    def text_rows(self) -> torch.Tensor:
+        """Positions of one text token that comes next: float32 `(3 * geometries, batch, 1)`."""
+        return self.text.float().repeat_interleave(3, 0)[..., None]
 
-def text_rows(ends: list[End]) -> torch.Tensor:
-    """Positions of one text token that comes next: float32 `(3 * geometries, batch, 1)`, on the CPU."""
-    text = torch.tensor([end.text for end in ends], dtype=torch.float64, device="cpu")
-    return text.float().T.repeat_interleave(3, 0)[..., None]
+    def deltas(self, slots: int) -> torch.Tensor:
+        """Index of a text token that comes next, minus the slots so far: float32 `(batch, geometries)`."""
+        return (self.text.T - slots).float()
 
 
 def sequence_index(
@@ -372,84 +327,54 @@ def sequence_index(
     real: torch.Tensor | None,
     shape: tuple[int, int],
     geometries: Sequence[CircleGeometry | MRopeGeometry],
-) -> tuple[torch.Tensor, list[list[float]]]:
-    """Position index of whole sequences: text counts up, a vision block starts behind the largest index so far.
+    before: Ends | None = None,
+) -> tuple[torch.Tensor, Ends]:
+    """Position index of sequences: text counts up, a vision block starts behind the largest index so far.
 
     Args:
         blocks: the batch's vision blocks, in any order.
         real: bool `(batch, seq)` on the CPU, False where padded, or None when nothing is.
         shape: (batch, seq).
         geometries: one set of three rows is computed for each.
+        before: where every sample goes on; at index 0 if not given.
 
     Returns:
         position_ids: float32 `(3 * geometries, batch, seq)`, pads 0, on the CPU. Computed in float64 and rounded
             once, so an index is exact to half a float32 unit in the last place.
-        next_index: the first free index behind every sample under every geometry, `[batch][geometry]`.
+        ends: where every sample goes on behind these tokens.
     """
-    position_ids, ends = continue_sequences(blocks, real, shape, geometries)
-    return position_ids, [[max(pair) for pair in zip(end.text, end.free)] for end in ends]
-
-
-def continue_sequences(
-    blocks: list[VisionBlock],
-    real: torch.Tensor | None,
-    shape: tuple[int, int],
-    geometries: Sequence[CircleGeometry | MRopeGeometry],
-    before: list[End] | None = None,
-) -> tuple[torch.Tensor, list[End]]:
-    """`sequence_index` of tokens that come behind others.
-
-    Args:
-        blocks, real, shape, geometries: of the new tokens, as in `sequence_index`.
-        before: where every sample goes on; at index 0 if not given.
-
-    Returns:
-        position_ids: as in `sequence_index`.
-        ends: where every sample goes on behind the new tokens.
-    """
-    (batch, length), geometries = shape, tuple(geometries)
-    make = torch.empty if real is None else torch.zeros  # every slot but a pad is filled
-    position_ids = make(3 * len(geometries), batch, length, dtype=torch.float32, device="cpu")
-    rows = position_ids.numpy().reshape(len(geometries), 3, batch, length)
-    ramp, indices, ends = _ramp(length), {}, []
-    for sample, pieces in enumerate(_pieces(blocks, real, shape)):
-        start = before[sample] if before is not None else End.of_text(0, len(geometries))
-        text, free, pictures = list(start.text), list(start.free), start.pictures
-        for slot, count, block in pieces:
-            if block is None:
-                for row, index in enumerate(text):
-                    rows[row, :, sample, slot : slot + count] = ramp[:count] + index
-                    text[row] = index + count
-                continue
-            size = block.grid_t, block.grid_h, block.grid_w, block.interval
-            if size not in indices:
-                indices[size] = block.indices(geometries)
-            for row, (geometry, points, largest) in enumerate(zip(geometries, *indices[size])):
-                above = max(text[row], free[row])
-                first = above + geometry.image_stride * pictures
-                rows[row, :, sample, slot : slot + count] = points + first  # (3, count)
-                text[row] = first + largest + 1
-                free[row] = max(above, text[row])
-            pictures += 1
-        ends.append(End(tuple(text), tuple(free), pictures))
+    (batch, seq), count = shape, len(geometries)
+    position_ids = torch.empty(3 * count, batch, seq, dtype=torch.float32, device="cpu")
+    rows = position_ids.numpy().reshape(count, 3, batch, seq)
+    ends = before or Ends.of_text(0, count, batch)
+    ends = Ends(ends.text.clone(), ends.free.clone(), list(ends.pictures))
+    text, free, pictures = ends.text.numpy(), ends.free.numpy(), ends.pictures
+    # How many tokens of its sample stand in front of each slot, pads not counted, and in all.
+    ramps = _count(seq).expand(batch, -1) if real is None else real.cumsum(-1) - real.long()
+    lengths = [seq] * batch if real is None else real.sum(-1).tolist()
+    blocks_of: list[list[VisionBlock]] = [[] for _ in range(batch)]
+    for block in sorted(blocks):
+        blocks_of[block.sample].append(block)
+    for sample, (ramp, length, own) in enumerate(zip(ramps.numpy(), lengths, blocks_of)):
+        for number, geometry in enumerate(geometries):
+            index = rows[number, :, sample]  # (3, seq)
+            slot, start, above = 0, float(text[number, sample]), float(free[number, sample])
+            for picture, block in enumerate(own, pictures[sample]):
+                index[:, slot : block.slot] = ramp[slot : block.slot] + start
+                points, largest = block.points(geometry)
+                above = max(above, start + ramp[block.slot])
+                first = above + geometry.image_stride * picture
+                slot = block.slot + block.length
+                index[:, block.slot : slot] = points + first
+                behind = first + largest + 1
+                above = max(above, behind)
+                start = behind - ramp[block.slot] - block.length  # a text token's index, less its number
+            index[:, slot:] = ramp[slot:] + start
+            text[number, sample], free[number, sample] = start + length, above
+        pictures[sample] += len(own)
+    if real is not None:
+        position_ids.masked_fill_(~real, 0)
     return position_ids, ends
-
-
-def _pieces(blocks, real, shape):
-    """Runs of text and vision blocks of every sample, in order: (first slot, length, block or None) each."""
-    batch, length = shape
-    pieces, waiting = [[] for _ in range(batch)], sorted(blocks, reverse=True)
-    for sample, slot, count in [(row, 0, length) for row in range(batch)] if real is None else _runs(real.numpy()):
-        own, end = pieces[sample], slot + count
-        while waiting and waiting[-1].sample == sample and waiting[-1].slot < end:
-            block = waiting.pop()
-            if slot < block.slot:
-                own.append((slot, block.slot - slot, None))
-            own.append((block.slot, block.length, block))
-            slot = block.slot + block.length
-        if slot < end:
-            own.append((slot, end - slot, None))
-    return pieces
 
 
 # ---- What a cache remembers -----------------------------------------------------------------------------------------
@@ -459,60 +384,62 @@ class Part(NamedTuple):
     """Tokens of a batch from one slot on: their positions, and what they are.
 
     Attributes:
-        slot: of the first token; a tensor where only the device knows it.
+        slot: of the first token, pads counted.
         rows: float32 `(3 * geometries, batch, length)`.
         real: `(batch, length)`, 0 where padded, or None.
         is_picture: bool `(batch, length)`, or None for text alone.
         begins: bool `(batch, length)`, where a picture begins; None where a run of picture tokens is one picture.
     """
 
-    slot: int | torch.Tensor
+    slot: int
     rows: torch.Tensor
     real: torch.Tensor | None = None
     is_picture: torch.Tensor | None = None
     begins: torch.Tensor | None = None
 
-    def taken(self, samples: torch.Tensor | None, length: int | None) -> "Part":
-        """Its first `length` tokens, of these samples, on the CPU, with no None in it."""
+    def filled(self, samples: torch.Tensor | None) -> list[torch.Tensor]:
+        """All but its slot, of these samples, on the CPU, with no None in it."""
         shape = self.rows.shape[1:]
         real = torch.ones(shape, dtype=torch.bool, device="cpu") if self.real is None else self.real.cpu() != 0
         flags = [torch.zeros_like(real) if flag is None else flag.cpu() for flag in self[3:]]
         tensors = [self.rows.cpu(), real, *flags]
-        if samples is not None:
-            tensors = [tensor.index_select(-2, samples) for tensor in tensors]
-        return Part(int(self.slot), *(tensor[..., :length] for tensor in tensors))
+        return tensors if samples is None else [tensor.index_select(-2, samples) for tensor in tensors]
 
 
 class Record:
     """The positions of what a cache holds, as they were used; where its samples go on follows from them.
 
-    Nothing is looked at before somebody goes on: tokens are added as they come, and stand in place of what was
-    recorded from their slot on. Slots behind all that is recorded hold text.
+    Nothing is looked at before somebody goes on. Slots behind all that is recorded hold text.
 
     Attributes:
         made_for: whose positions they are; for others they mean nothing.
-        log: in order, parts, lengths that the cache was cut back to before the next one, and choices of its samples.
-        length: what the cache was cut back to after the last part, or None.
+        log: parts, one behind the other from slot 0 on, and choices of the samples of those in front.
+        length: how many slots the parts have.
+        held: how many of them the cache still holds.
         text_from: a slot behind which all is text, and the positions of a text token there, float32
             `(3 * geometries, batch, 1)`; None where nobody has looked.
     """
 
     def __init__(self, made_for):
-        self.made_for, self.log, self.length, self.text_from = made_for, [], None, None
+        self.made_for, self.log, self.length, self.held, self.text_from = made_for, [], 0, 0, None
 
     def add(self, part: Part, text_from: tuple[int, torch.Tensor] | None = None) -> None:
         """The cache holds these tokens now; `text_from` is the attribute, where it is known without a look at them."""
-        if self.length is not None:
-            self.log.append(self.length)
+        self.cut(part.slot)
+        if self.held < self.length:
+            whole = self._whole()
+            self.log = [Part(0, *(tensor[..., : self.held] for tensor in whole[1:]))] if self.held else []
+        if self.held < part.slot:  # text that nobody recorded: of another model, or of a compiled step
+            first = self.text(self.held, "cpu") if self.log else torch.zeros_like(part.rows[..., :1], device="cpu")
+            self.log.append(Part(self.held, first + torch.arange(part.slot - self.held, device="cpu")))
         self.log.append(part)
-        self.length, self.text_from = None, text_from
+        self.length = self.held = part.slot + part.rows.shape[-1]
+        self.text_from = text_from
 
     def cut(self, length: int) -> None:
         """The cache was cut back to so many slots."""
-        self.length = length if self.length is None else min(length, self.length)
-        if length == 0:
-            self.log, self.length = [], None
-        if length == 0 or (self.text_from is not None and self.text_from[0] > length):
+        self.held = min(self.held, length)
+        if self.text_from is not None and self.text_from[0] > length:
             self.text_from = None
 
     def select(self, samples: torch.Tensor) -> None:
@@ -525,76 +452,53 @@ class Record:
     def text(self, slot: int, device: torch.device | str) -> torch.Tensor:
         """Positions of a text token at `slot`: float32 `(3 * geometries, batch, 1)`. Raises as `ends` does."""
         if self.text_from is None or self.text_from[0] > slot:
-            self.text_from = slot, text_rows(self.ends(slot)).to(device)
+            self.text_from = slot, self.ends(slot).text_rows().to(device)
         return self.text_from[1] + (slot - self.text_from[0])
 
-    def ends(self, slot: int) -> list[End]:
+    def ends(self, slot: int) -> Ends:
         """Where every sample goes on when the cache holds `slot` slots.
 
         Raises:
             ValueError: it ends inside a picture, or where a picture ends is not known.
         """
-        whole = self._look()
-        self.log = [whole]
-        return _ends(whole, slot, self.length)
+        whole, length = self._whole(), min(slot, self.held)
+        number = whole.begins.cumsum(-1) * whole.is_picture  # (batch, slots): of the token's picture, 0 for text
+        if length < number.shape[1]:
+            inside = (number[:, length] == number[:, length - 1]) & (number[:, length] > 0)
+            for sample in inside.nonzero()[:, 0].tolist():
+                begin = int((number[sample] == number[sample, length]).nonzero()[0])
+                raise ValueError(
+                    f"a cache of {length} slots ends inside a picture of sample {sample}, which begins at slot "
+                    f"{begin}: crop the cache to {begin} slots, or to the picture's end."
+                )
+        number, real = number[:, :length], whole.real[:, :length]
+        rows = whole.rows[..., :length].double().unflatten(0, (-1, 3))  # (geometries, 3, batch, length)
+        place = torch.arange(length, device="cpu")
+        last = (place * real).argmax(-1, keepdim=True)  # (batch, 1): the last token that is no pad
+        number_of_last = number.gather(1, last)
+        is_last, in_picture = (place == last) & real, number_of_last > 0
+        if ((rows != rows[:, :1]).any(1).any(0) & is_last & ~in_picture).any():
+            raise ValueError(
+                "the cache holds tokens whose position_ids were passed in, and where they go on does not follow "
+                "from them: pass position_ids for the tokens behind them as well."
+            )
 
-    def _look(self):
-        """All parts as one, from slot 0 on."""
-        parts, samples, end = [], None, None
+        def behind(tokens):
+            index = rows.amax(1).masked_fill(~tokens, -math.inf).amax(-1) + 1  # (geometries, batch)
+            return index.masked_fill(~real.any(-1), 0)
+
+        text = behind(torch.where(in_picture, number == number_of_last, is_last))
+        return Ends(text + (slot - length), behind(real), number.amax(-1).tolist())
+
+    def _whole(self):
+        """All parts as one."""
+        parts, samples = [], None
         for entry in reversed(self.log):
             if isinstance(entry, Part):
-                slot = int(entry.slot)
-                if end is None or slot < end:
-                    parts.append(entry.taken(samples, None if end is None else end - slot))
-                    end = slot
-            elif isinstance(entry, int):
-                end = entry if end is None else min(entry, end)
+                parts.append(entry.filled(samples))
             else:
                 samples = entry.cpu() if samples is None else entry.cpu()[samples]
-        whole, held = [], 0
-        for part in reversed(parts):
-            if held < part.slot:  # text that nobody recorded: of another model, or of a compiled step
-                batch, count = part.rows.shape[1], len(part.rows) // 3
-                ends = _ends(_joined(whole), held) if whole else [End.of_text(0, count)] * batch
-                rows = text_rows(ends) + torch.arange(part.slot - held, device="cpu")
-                whole.append(Part(held, rows).taken(None, None))
-            whole.append(part)
-            held = part.slot + part.rows.shape[-1]
-        return _joined(whole)
-
-
-def _joined(parts):
-    """Neighbouring parts, the first at slot 0, as one."""
-    rows, real, is_picture, begins = (torch.cat(tensors, -1) for tensors in zip(*(part[1:] for part in parts)))
-    begins |= is_picture & ~torch.nn.functional.pad(is_picture[:, :-1], (1, 0))
-    return Part(0, rows, real, is_picture, begins)
-
-
-def _ends(whole, slot, cut=None):
-    held = whole.rows.shape[-1]
-    length = min(slot, held if cut is None else min(cut, held))
-    largest = whole.rows.double().unflatten(0, (-1, 3)).amax(1)  # (geometries, batch, held)
-    number = whole.begins.cumsum(-1) * whole.is_picture  # (batch, held): of the token's picture, 0 for text
-    ends = []
-    for sample, own in enumerate(number):
-        if 0 < length < held and own[length] == own[length - 1] > 0:
-            begin = int((own == own[length]).nonzero()[0])
-            raise ValueError(
-                f"a cache of {length} slots ends inside a picture of sample {sample}, which begins at slot {begin}: "
-                f"crop the cache to {begin} slots, or to the picture's end."
-            )
-        own, index = own[:length], largest[:, sample, :length]  # (geometries, length)
-        real = whole.real[sample, :length].nonzero()[:, 0]
-        text = free = torch.zeros(len(largest), dtype=torch.float64, device="cpu")
-        if len(real):
-            last = int(real[-1])
-            rows = whole.rows[:, sample, last].view(-1, 3)
-            if not own[last] and (rows != rows[:, :1]).any():
-                raise ValueError(
-                    "the cache holds tokens whose position_ids were passed in, and where they go on does not follow "
-                    "from them: pass position_ids for the tokens behind them as well."
-                )
-            text = (index[:, own == own[last]].amax(-1) if own[last] else index[:, last]) + 1
-            free = index[:, real].amax(-1) + 1
-        ends.append(End(tuple((text + slot - length).tolist()), tuple(free.tolist()), int(own.max()) if length else 0))
-    return ends
+        rows, real, is_picture, begins = (torch.cat(tensors, -1) for tensors in zip(*reversed(parts)))
+        begins |= is_picture & ~torch.nn.functional.pad(is_picture[:, :-1], (1, 0))
+        self.log = [Part(0, rows, real, is_picture, begins)]
+        return self.log[0]

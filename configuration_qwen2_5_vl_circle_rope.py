@@ -92,31 +92,25 @@ _BLOCK = {
 
 # The same for keys of upstream's, whose own code trips over another value or takes it for something else.
 _UPSTREAM = {
-    key: allowed
-    for keys, *allowed in (
+    key: (is_allowed, words)
+    for words, is_allowed, keys in (
+        ("a positive integer", _is_whole, "hidden_size intermediate_size num_hidden_layers num_attention_heads"),
+        ("a positive integer", _is_whole, "vocab_size max_position_embeddings depth num_heads out_hidden_size"),
+        ("a positive integer", _is_whole, "spatial_merge_size window_size"),
+        ("a positive integer or null", lambda value: _is_whole(value), "num_key_value_heads sliding_window"),
+        ("a number > 0", lambda value: _is_number(value) and value > 0, "rope_theta factor tokens_per_second"),
+        ("a number >= 0", lambda value: _is_number(value, 0), "rms_norm_eps initializer_range attention_dropout"),
+        ("a token's number", _is(int), "image_token_id video_token_id vision_start_token_id vision_end_token_id"),
+        ("true or false", _is(bool), "tie_word_embeddings use_cache use_sliding_window"),
+        ("a name", _is(str), "hidden_act model_type rope_type type stands_for"),
+        ("a list", _is(list, tuple), "architectures layer_types fullatt_block_indexes mrope_section"),
+        ("an object (a dict)", _is(dict), "rope_scaling rope_parameters vision_config auto_map id2label"),
+        ("an object (a dict)", _is(dict), "quantization_config"),
+        ("an object (a dict) with keys", lambda value: isinstance(value, dict) and value, "text_config"),
         (
-            "hidden_size intermediate_size num_hidden_layers num_attention_heads vocab_size max_position_embeddings "
-            "depth num_heads spatial_merge_size out_hidden_size window_size",
-            _is_whole,
-            "a positive integer",
-        ),
-        ("num_key_value_heads sliding_window", lambda value: _is_whole(value), "a positive integer or null"),
-        ("rope_theta factor tokens_per_second", lambda value: _is_number(value) and value > 0, "a number > 0"),
-        ("rms_norm_eps initializer_range attention_dropout", lambda value: _is_number(value, 0), "a number >= 0"),
-        ("image_token_id video_token_id vision_start_token_id vision_end_token_id", _is(int), "a token's number"),
-        ("tie_word_embeddings use_cache use_sliding_window", _is(bool), "true or false"),
-        ("hidden_act model_type rope_type type stands_for", _is(str), "a name"),
-        ("architectures layer_types fullatt_block_indexes mrope_section", _is(list, tuple), "a list"),
-        (
-            "rope_scaling rope_parameters vision_config auto_map id2label quantization_config",
-            _is(dict),
-            "an object (a dict)",
-        ),
-        ("text_config", lambda value: isinstance(value, dict) and value, "an object (a dict) with keys"),
-        (
-            "dtype torch_dtype",
-            lambda value: isinstance(getattr(torch, str(value), value), torch.dtype),
             "a dtype's name",
+            lambda value: isinstance(getattr(torch, str(value), value), torch.dtype),
+            "dtype torch_dtype",
         ),
     )
     for key in keys.split()
@@ -295,8 +289,7 @@ def _rope_in(text_config):
 def _set_mark(text_config):
     rope = _rope_in(text_config)
     if rope.get("rope_type") != MARK:
-        rope["stands_for"] = read_rope({"rope_parameters": rope})["rope_type"]
-        rope["rope_type"] = MARK
+        rope |= {"stands_for": read_rope({"rope_parameters": rope})["rope_type"], "rope_type": MARK}
         rope.pop("type", None)
 
 
@@ -336,13 +329,10 @@ def mark(config_dict: dict) -> dict:
 
 
 def _level_of_caller():
-    """The `stacklevel` of a warning that points at the user's line, through our two files and transformers' own."""
-    ours = (__name__, __name__.replace("configuration_", "modeling_"))
+    """The `stacklevel` of a warning that points at the user's line, through our files and transformers' own."""
     frame, level = inspect.currentframe().f_back, 1
-    while frame.f_back:
-        module = frame.f_globals.get("__name__", "")
-        if module not in ours and module.split(".")[0] not in ("transformers", "huggingface_hub"):
-            break
+    between = re.compile("transformers|huggingface_hub|(configuration|modeling)_qwen2_5_vl_circle_rope")
+    while frame.f_back and between.match(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
     return level
 

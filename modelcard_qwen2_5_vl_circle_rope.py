@@ -33,8 +33,8 @@ MEANING = {
 TUNED = """\
 ## Fine-tuning
 
-Weights that are converted and not fine-tuned need fine-tuning, for they were trained with other positions than they
-see. The paper reports that cost: behind the baseline at 3k steps, ahead of it at 8.5k."""
+Converted weights need fine-tuning, for they were trained with other positions than they see. The paper reports that
+cost: behind the baseline at 3k steps, ahead of it at 8.5k."""
 
 # Ways of quantisation that are called as their package is.
 QUANTISERS = ("bitsandbytes", "torchao", "compressed-tensors", "hqq")
@@ -119,8 +119,7 @@ def make_card(
 
     Args:
         own: the owner's card: its text and metadata stay, and only the part between our two marks is written anew.
-        block, schedule: the `circle_rope` block, and the geometry of every layer.
-        repo: the id that the examples load.
+        block, schedule, repo: the `circle_rope` block, every layer's geometry, and the id that the examples load.
         data: metadata: what fills up the owner's, and `base_model` (None where it is not known), `license` and what
             belongs to it, which count over the owner's.
         quantization: the `quantization_config`, where the weights are quantised; its package is needed for loading.
@@ -154,10 +153,7 @@ def make_card(
 def complete_card(path: Path, repo: str, config) -> None:
     """Put what there is to say of a model into the card at `path`, in place of a blank form or behind its own text.
 
-    Args:
-        path: of the card, which may not be there.
-        repo: the id that the examples load.
-        config: the model's configuration. Where it was loaded from a directory, that one's card says the rest.
+    `repo` is the id that the examples load. If the model was loaded from a directory, that one's card says the rest.
     """
     source = Path(config.name_or_path or path.parent, "README.md")
     own, before = (

@@ -9,11 +9,9 @@ import functools
 import glob
 import inspect
 import json
-import math
 import os
 import re
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -24,13 +22,13 @@ from transformers import Cache, GenerationMixin, Qwen2ForCausalLM
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
-    from .circle_rope_imp import End, Part, Record, VisionBlock, continue_sequences, find_blocks, text_rows, turns
+    from .circle_rope_imp import Ends, Part, Record, VisionBlock, find_blocks, sequence_index, turns
     from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
     from .modelcard_qwen2_5_vl_circle_rope import complete_card
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
-    from circle_rope_imp import End, Part, Record, VisionBlock, continue_sequences, find_blocks, text_rows, turns
+    from circle_rope_imp import Ends, Part, Record, VisionBlock, find_blocks, sequence_index, turns
     from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
     from modelcard_qwen2_5_vl_circle_rope import complete_card
 
@@ -39,15 +37,19 @@ except ImportError:  # the repo's root is not a package when it is imported from
 
 LAST_KNOWN_RELEASE = "5.24.0"
 
+# What a model is called with for its images and videos.
+PIXELS, GRIDS = ("pixel_values", "pixel_values_videos"), ("image_grid_thw", "video_grid_thw")
+VISION = (*GRIDS, "second_per_grid_ts")
+PICTURES = (*PIXELS, *VISION)
+
 # Whatever we touch of upstream's that is not public API, by its path in transformers, and the arguments we count on.
 _QWEN = "models.qwen2_5_vl.modeling_qwen2_5_vl"
 _TOKENS = ("input_ids", "attention_mask", "position_ids", "inputs_embeds")
-_VISION = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 RELIED_ON = (
     (f"{_QWEN}.Qwen2_5_VLRotaryEmbedding.forward", ("x", "position_ids")),
     (f"{_QWEN}.Qwen2_5_VLDecoderLayer.forward", ("position_embeddings",)),
     (f"{_QWEN}.Qwen2_5_VLTextModel.forward", _TOKENS),
-    (f"{_QWEN}.Qwen2_5_VLModel.forward", (*_TOKENS, *_VISION)),
+    (f"{_QWEN}.Qwen2_5_VLModel.forward", (*_TOKENS, *VISION)),
     (f"{_QWEN}.Qwen2_5_VisionTransformerPretrainedModel", ()),
     ("PreTrainedModel._from_config", ()),
     ("GenerationMixin._get_candidate_generator", ("model_kwargs",)),
@@ -62,10 +64,7 @@ RELIED_ON = (
 RELIED_ON_KEY = "_adapter_model_path"
 
 # How a release makes the positions of a generation: newer ones up front, older ones step by step.
-POSITIONS_UP_FRONT = (
-    "GenerationMixin._prepare_position_ids_for_generation",
-    ("inputs_tensor", "model_kwargs"),
-)
+POSITIONS_UP_FRONT = ("GenerationMixin._prepare_position_ids_for_generation", ("inputs_tensor", "model_kwargs"))
 POSITIONS_BY_STEP = ("GenerationMixin.prepare_inputs_for_generation", ("cache_position",))
 
 # Newer releases begin a text at its slot, behind the pads in front of it, older ones at 0.
@@ -134,16 +133,13 @@ def _by_name(function):
 # Official checkpoints, V1 and whatever transformers 5 saves name their tensors by an older layout of the modules.
 OLD_LAYOUT = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))": "model.language_model"}
 
-
 # The same for the model without its head, whose own names have no `model.` in front. Releases with a register take it
 # off by themselves; older ones do not, and save under the last pattern itself, read backwards: so it has no backslash.
 HEADLESS_LAYOUT = {r"^model(?!\.(language_model|visual))": "language_model"}
 if not HAS_REGISTER_OF_NAMES:
     HEADLESS_LAYOUT |= {r"^model.language_model": "language_model", r"^model.visual": "visual"}
 
-
 ADAPTER_CONFIG = "adapter_config.json"
-
 
 # A task's own head may be missing from a checkpoint, or left over from it.
 BODY = re.compile(r"(^|\.)(language_model|visual|embed_tokens|layers|blocks)\.")
@@ -229,29 +225,22 @@ def _refuse_misnamed(model, info):
         )
 
 
-# ---- Making positions -----------------------------------------------------------------------------------------------
+# ---- Arguments of a call --------------------------------------------------------------------------------------------
 
 
-VISION_ARGUMENTS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
+def find_cache(arguments) -> Cache | None:
+    """The cache among the arguments or outputs of a call, by its type: its name differs from release to release."""
+    values = arguments.values() if hasattr(arguments, "values") else arguments
+    return next((value for value in values if isinstance(value, Cache)), None)
 
 
-def to_host(*tensors):
-    """A tuple of the given tensors on the CPU, with one device synchronisation at most; anything else as it is."""
-    away = [tensor for tensor in tensors if torch.is_tensor(tensor) and tensor.device.type != "cpu"]
-    if not away:
-        return tensors
-    parts = iter(torch.cat([_bits(tensor).flatten().long() for tensor in away]).cpu().split([t.numel() for t in away]))
-    return tuple(
-        next(parts).to(_bits(tensor[..., :0]).dtype).view(tensor.dtype).view(tensor.shape)
-        if any(tensor is moved for moved in away)
-        else tensor
-        for tensor in tensors
-    )
-
-
-def _bits(tensor):
-    """A tensor whose values are integers: its own, or the bits of fractions, since not every device has float64."""
-    return tensor.view(getattr(torch, f"int{8 * tensor.itemsize}")) if tensor.is_floating_point() else tensor
+def slot_of(cache, kwargs):
+    """First free slot of a cache, pads counted."""
+    if cache is None:
+        return 0
+    # Older releases pass it, and cannot tell the length of a static cache without it.
+    cache_position = kwargs.get("cache_position") if cache.is_compileable else None
+    return int(cache.get_seq_length() if cache_position is None else cache_position[0])
 
 
 def mask_of_tokens(attention_mask: torch.Tensor | None, length: int | None = None) -> torch.Tensor | None:
@@ -262,7 +251,7 @@ def mask_of_tokens(attention_mask: torch.Tensor | None, length: int | None = Non
     """
     if not torch.is_tensor(attention_mask) or attention_mask.ndim != 2:
         return None
-    return attention_mask if length is None else attention_mask[:, -length:]
+    return attention_mask if length in (None, attention_mask.shape[1]) else attention_mask[:, -length:]
 
 
 def _seconds_of(videos, second_per_grid_ts):
@@ -286,7 +275,7 @@ def _seconds_of(videos, second_per_grid_ts):
 
 def vision_of(arguments):
     """`image_grid_thw`, `video_grid_thw` and `second_per_grid_ts` among the arguments of a call."""
-    return tuple(arguments.get(key) for key in VISION_ARGUMENTS)
+    return tuple(arguments.get(key) for key in VISION)
 
 
 def has_grids(vision):
@@ -294,174 +283,23 @@ def has_grids(vision):
     return vision[0] is not None or vision[1] is not None
 
 
-def _deltas(ends, input_ids, slot=0):
-    """`rope_deltas` of samples that go on at `ends` behind these tokens, the first of which is at `slot`."""
-    slot += input_ids.shape[1]
-    deltas = [[index - slot for index in end.text] for end in ends]
-    return torch.tensor(deltas, dtype=torch.float32, device="cpu").to(input_ids.device)
-
-
-class MakesPositions:
-    """Mixed into the model: positions of whole sequences, and of tokens that come behind others.
-
-    Attributes:
-        geometries: those in use, circle first, in the order of the position rows.
-        rope_deltas: float32 `(batch, geometries)` of the last prefill, or None after text alone, for readers; a cache
-            goes on by itself. The next text token behind a sequence of n slots (pads counted) has the index
-            n + rope_deltas, for each geometry.
-    """
-
-    config: Qwen2_5_VLConfig_CircleRoPE_V2
-    geometries: list
-    rope_deltas: torch.Tensor | None
-    get_input_embeddings: Callable
-
-    def get_rope_index(
-        self,
-        input_ids: torch.LongTensor,
-        image_grid_thw: torch.LongTensor | None = None,
-        video_grid_thw: torch.LongTensor | None = None,
-        second_per_grid_ts: torch.Tensor | float | None = None,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Position indices of whole sequences, for every geometry in use (circle first).
-
-        Modality is read from `input_ids`; anything else (such as `mm_token_type_ids`) is accepted and not needed.
-
-        Args:
-            input_ids: int64 `(batch, seq)`.
-            image_grid_thw: int64 `(images, 3)`, grids before the spatial merge, in the order of the batch.
-            video_grid_thw: int64 `(videos, 3)`, likewise.
-            second_per_grid_ts: float `(videos,)`, seconds between two frames, or one number for all; 1 if not given.
-            attention_mask: `(batch, seq)`, 0 where padded.
-
-        Returns:
-            position_ids: float32 `(3 * geometries, batch, seq)`, 0 where padded.
-            rope_deltas: float32 `(batch, geometries)`, index of a text token that comes next, minus seq.
-
-        Raises:
-            ValueError: the placeholder tokens do not fit the grids, or second_per_grid_ts does not fit the videos.
-        """
-        vision = (image_grid_thw, video_grid_thw, second_per_grid_ts)
-        if not has_grids(vision):
-            input_ids = torch.zeros_like(input_ids)  # as upstream: without any picture, placeholders are text
-        rows, ends, _ = self._lay_out(input_ids, vision, mask_of_tokens(attention_mask, input_ids.shape[1]))
-        return rows.to(input_ids.device, non_blocking=True), _deltas(ends, input_ids)
-
-    def _lay_out(self, input_ids, vision, mask, before=None):
-        """Rows, ends and vision blocks of tokens, all on the CPU: `continue_sequences` of what their ids say."""
-        ids, mask, *vision = to_host(input_ids, mask, *vision)
-        real = None if mask is None or mask.numpy().all() else mask.bool()
-        blocks = self.vision_blocks(ids, *vision, real)
-        return *continue_sequences(blocks, real, tuple(ids.shape), self.geometries, before), blocks
-
-    def merged_grids(self, grid_thw: torch.LongTensor | None) -> list[tuple[int, int, int]]:
-        """Grids `(blocks, 3)` on the CPU as (t, h, w) each in language-model tokens."""
-        if grid_thw is None:
-            return []
-        merge = self.config.vision_config.spatial_merge_size
-        return [(t, h // merge, w // merge) for t, h, w in grid_thw.tolist()]
-
-    def vision_blocks(
-        self,
-        input_ids: torch.LongTensor,
-        image_grid_thw: torch.LongTensor | None = None,
-        video_grid_thw: torch.LongTensor | None = None,
-        second_per_grid_ts: torch.Tensor | float | None = None,
-        real: torch.Tensor | None = None,
-    ) -> list[VisionBlock]:
-        """Where the images and videos of a batch stand: `get_rope_index`'s arguments on the CPU, with a bool mask."""
-        images, videos = self.merged_grids(image_grid_thw), self.merged_grids(video_grid_thw)
-        frequency = self.config.vision_config.tokens_per_second if videos else None
-        intervals = [frequency * second for second in _seconds_of(videos, second_per_grid_ts)]
-        return [
-            *find_blocks(input_ids, real, self.config.image_token_id, images, [0.0] * len(images), "image"),
-            *find_blocks(input_ids, real, self.config.video_token_id, videos, intervals, "video"),
-        ]
-
-    def placeholder_ids(self, inputs_embeds: torch.Tensor) -> torch.LongTensor:
-        """Token ids `(batch, seq)` as far as positions need them, read back from embeddings `(batch, seq, hidden)`."""
-        input_ids = torch.zeros(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
-        for token_id in (self.config.image_token_id, self.config.video_token_id):
-            token = self.get_input_embeddings()(torch.tensor(token_id, device=inputs_embeds.device))
-            input_ids.masked_fill_((inputs_embeds == token).all(-1), token_id)
-        return input_ids
-
-    def is_placeholder(self, input_ids: torch.LongTensor) -> torch.Tensor:
-        """Which of these tokens stand for an image or a video: bool, of the same shape."""
-        return (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
-
-    def next_positions(
-        self, input_ids, vision=(None, None, None), attention_mask=None, slot=0, record=None, begins_at_slot=False
-    ) -> tuple[Part, tuple[int, torch.Tensor]]:
-        """Positions of the tokens that come behind `slot` cached ones: all that the model makes come from here.
-
-        Args:
-            input_ids: the new tokens alone, `(batch, seq)`.
-            vision: `image_grid_thw`, `video_grid_thw` and `second_per_grid_ts` of the new images and videos alone.
-            attention_mask: `(batch, slot + seq)` or `(batch, seq)`, 0 where padded.
-            slot: slots in the cache, pads counted.
-            record: what the cache remembers; None where others filled it, with text.
-            begins_at_slot: whether the first text has the index of its slot, pads in front of it counted.
-
-        Returns:
-            The new tokens, and a slot from which on all is text, with the positions of a text token there, float32
-            `(3 * geometries, batch, 1)`.
-        """
-        (batch, length), device, count = input_ids.shape, input_ids.device, len(self.geometries)
-        mask = mask_of_tokens(attention_mask, length)
-        if slot == 0:
-            self.rope_deltas = None
-        if has_grids(vision) and (slot == 0 or bool(self.is_placeholder(input_ids).any())):
-            before = record.ends(slot) if record and slot else [End.of_text(slot, count)] * batch
-            rows, ends, blocks = self._lay_out(input_ids, vision, mask, before)
-            is_picture = torch.zeros(batch, length, dtype=torch.bool, device="cpu")
-            begins = is_picture.clone()
-            for block in blocks:
-                is_picture[block.sample, block.slot : block.slot + block.length] = True
-                begins[block.sample, block.slot] = True
-            text = text_rows(ends).to(device, non_blocking=True)
-            self.rope_deltas = _deltas(ends, input_ids, slot)
-            return Part(slot, rows.to(device, non_blocking=True), mask, is_picture, begins), (slot + length, text)
-        # Text needs no look at its ids: on the device it counts up from where the cache ends.
-        if record and slot:
-            first, text_from = record.text(slot, device), record.text_from
-        else:
-            first = torch.full((3 * count, batch, 1), slot, dtype=torch.float32, device=device)
-            text_from = slot, first
-        if mask is None:
-            return Part(slot, first if length == 1 else first + torch.arange(length, device=device)), text_from
-        real = mask != 0
-        if begins_at_slot and slot == 0:
-            first = first + real.int().argmax(1, keepdim=True)
-        counted = real.cumsum(-1)  # (batch, seq)
-        rows = (first + (counted - 1)).masked_fill(~real, 0)
-        return Part(slot, rows, real), (slot + length, first + counted[:, -1:])
-
-
 # ---- Carrying positions to the layers -------------------------------------------------------------------------------
 
 
-def split_position_rows(
-    position_ids: torch.Tensor | None, num_geometries: int
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+def split_position_rows(position_ids: torch.Tensor, num_geometries: int) -> tuple[torch.Tensor | None, torch.Tensor]:
     """Split a position tensor into its text row and the rows of the geometries.
 
     Args:
         position_ids: `(3 * num_geometries, batch, seq)`, or one row more with the integer text row in front; 3 rows,
-            4 with the text row, or `(batch, seq)` mean the same positions for every geometry; or None.
+            4 with the text row, or `(batch, seq)` mean the same positions for every geometry.
         num_geometries: how many geometries the model uses.
 
     Returns:
-        The text row, int64 `(batch, seq)` or None, and the positions, float32 `(3 * num_geometries, batch, seq)` or
-        None.
+        The text row, int64 `(batch, seq)` or None, and the positions, float32 `(3 * num_geometries, batch, seq)`.
 
     Raises:
         ValueError: positions in half precision, or another number of rows.
     """
-    if position_ids is None:
-        return None, None
     if position_ids.dtype in (torch.float16, torch.bfloat16):
         raise ValueError(
             f"position_ids came as {position_ids.dtype}, which cannot hold them (integers above "
@@ -535,7 +373,7 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
 
     _supports_flex_attn = True
 
-    def __init__(self, config, schedule: tuple[str, ...], geometries: tuple[str, ...], interleaved_section=None):
+    def __init__(self, config, circle_config: Qwen2_5_VLConfig_CircleRoPE_V2):
         with plain_rope(config):
             super().__init__(config)
         self.geometry_of_layer = []  # one list for all layers, so that a schedule reaches those that something wraps
@@ -543,36 +381,34 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
             # Upstream's __init__ names the class of its layers; ours has the same modules and only another forward.
             layer.__class__ = Qwen2_5_VLDecoderLayer
             layer.number, layer.geometry_of_layer = number, self.geometry_of_layer
-        self.set_schedule(schedule, geometries, interleaved_section)
+        self.follow(circle_config)
 
-    def set_schedule(self, schedule: tuple[str, ...], geometries: tuple[str, ...], interleaved_section=None) -> None:
-        """Give every layer its geometry: names from `geometries`, which are in the order of the position rows.
-
-        `interleaved_section` is that of the rotary embedding.
-        """
-        self.num_geometries = len(geometries)
-        self.geometry_of_layer[:] = [geometries.index(name) for name in schedule]
+    def follow(self, circle_config: Qwen2_5_VLConfig_CircleRoPE_V2) -> None:
+        """Give every layer the geometry, and the rotary embedding the frequencies, that a configuration says."""
+        self.num_geometries = len(circle_config.geometries)
+        self.geometry_of_layer[:] = [circle_config.geometries.index(name) for name in circle_config.schedule]
         device = self.rotary_emb.inv_freq.device  # type: ignore[has-type]
         with plain_rope(self.config):
             self.rotary_emb = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config=self.config).to(device)
         self.rotary_emb.skips_integers = True
-        self.rotary_emb.interleaved_section = interleaved_section
+        self.rotary_emb.interleaved_section = circle_config.interleaved_section
 
     @_by_name(upstream.Qwen2_5_VLTextModel.forward)
     def forward(self, **kwargs):
-        text_row, positions = split_position_rows(kwargs.get("position_ids"), self.num_geometries)
         input_ids, inputs_embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
         if inputs_embeds is None and input_ids is not None:
-            inputs_embeds = self.embed_tokens(input_ids)
-            kwargs |= {"input_ids": None, "inputs_embeds": inputs_embeds}
+            kwargs |= {"input_ids": None, "inputs_embeds": self.embed_tokens(input_ids)}
+            inputs_embeds = kwargs["inputs_embeds"]
         if inputs_embeds is not None:
-            if positions is None:
-                cache = find_cache(kwargs)
-                past_length = 0 if cache is None else cache.get_seq_length()
-                slots = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past_length
-                _, positions = split_position_rows(slots.expand(inputs_embeds.shape[:2]), self.num_geometries)
-            # (3 * geometries, batch, seq) becomes cos and sin, (3, batch, seq, head_dim) each, for every geometry.
-            kwargs["geometry_embeddings"] = tuple(self.rotary_emb(inputs_embeds, rows) for rows in positions.split(3))
+            position_ids, cache = kwargs.get("position_ids"), find_cache(kwargs)
+            if position_ids is None:
+                position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None]
+                position_ids = position_ids + (0 if cache is None else cache.get_seq_length())
+            text_row, positions = split_position_rows(position_ids, self.num_geometries)
+            # (3 * geometries, batch, seq) becomes (3, geometries * batch, seq), and that one cos and one sin.
+            rows = positions.unflatten(0, (-1, 3)).transpose(0, 1).flatten(1, 2)
+            cos, sin = (values.chunk(self.num_geometries, -3) for values in self.rotary_emb(inputs_embeds, rows))
+            kwargs["geometry_embeddings"] = tuple(zip(cos, sin))
             # Masks and packing are made from the text row alone, never from fractional positions. Upstream takes it as
             # the first of four rows; three rows say that there is none, and nothing reads them.
             nothing = inputs_embeds.new_empty((3, 1, 0), dtype=torch.long) if text_row is None else None
@@ -581,23 +417,6 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
 
 
 # ---- Going on behind a cache ----------------------------------------------------------------------------------------
-
-
-def find_cache(arguments) -> Cache | None:
-    """The cache among the arguments or outputs of a call, by its type: its name differs from release to release."""
-    values = arguments.values() if hasattr(arguments, "values") else arguments
-    return next((value for value in values if isinstance(value, Cache)), None)
-
-
-def slot_of(cache, kwargs):
-    """First free slot of a cache, pads counted: a number, or a tensor where only the device knows it."""
-    if cache is None:
-        return 0
-    cache_position = kwargs.get("cache_position")
-    # Older releases pass it, and cannot tell the length of a static cache without it.
-    known = cache_position is not None and len(cache_position) > 0
-    slot = cache_position[0] if known else cache.get_seq_length()
-    return slot.clone() if torch.is_tensor(slot) else slot
 
 
 def batch_of(cache):
@@ -637,7 +456,7 @@ class RecordedCache:
         self.record.cut(0)
 
     def __reduce__(self):
-        return _recorded, (self.__class__.__bases__[1], self.__dict__)
+        return _new_recorded, (self.__class__.__bases__[1],), self.__dict__
 
 
 @functools.cache
@@ -645,27 +464,25 @@ def _recorded_class(cls):
     return type(cls.__name__, (RecordedCache, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
 
 
-def _recorded(cls, state):
-    cache = cls.__new__(_recorded_class(cls))
-    cache.__dict__.update(state)
-    return cache
+def _new_recorded(cls):
+    return cls.__new__(_recorded_class(cls))
 
 
 # ---- The model without its head -------------------------------------------------------------------------------------
 
 
-# Where the last model of this file came from. Where a release has one module for all directories of one name, another
-# directory's file is run in that module, over what is here.
-_earlier_origin, _origin = globals().get("_origin"), None
+# Where the last model of this file came from. Some releases have one module for all directories of one name, and run
+# another directory's file in it, over what is here.
+_earlier, _origin = globals().get("_origin"), None
 
 
 def _warn_of_other_code(origin):
     global _origin
     _origin = origin
-    if _earlier_origin and _earlier_origin != origin:
+    if _earlier not in (None, "", origin):
         warnings.warn(
-            f"{_earlier_origin} and {origin} have different modules, of which this transformers release keeps one set "
-            "for both names alike: models of either may run, and save, code of the other. Give their directories "
+            f"{_earlier} and {origin} have different modules, of which this transformers release keeps one set for "
+            "both names alike: models of either may run, and save, code of the other. Give their directories "
             "different names, or load them in two processes.",
             stacklevel=2,
         )
@@ -675,13 +492,18 @@ def _warn_of_other_code(origin):
 ENGINES = ("vllm", "sglang", "tgi")
 
 
-class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Qwen2_5_VLModel):
-    """Qwen2.5-VL without its head, under Circle-RoPE.
+class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
+    """Qwen2.5-VL without its head, under Circle-RoPE; a schedule with M-RoPE layers makes a `Qwen2_5_VLModel_AGE_V2`.
 
-    A config whose schedule has M-RoPE layers makes a `Qwen2_5_VLModel_AGE_V2`.
+    Attributes:
+        geometries: those in use, circle first, in the order of the position rows.
+        rope_deltas: float32 `(batch, geometries)` of the last prefill, or None after text alone, for readers; a cache
+            goes on by itself. The next text token behind a sequence of n slots (pads counted) has the index
+            n + rope_deltas, for each geometry.
     """
 
     config: Qwen2_5_VLConfig_CircleRoPE_V2
+    rope_deltas: torch.Tensor | None
     config_class = Qwen2_5_VLConfig_CircleRoPE_V2
     layout = HEADLESS_LAYOUT
     _auto_class = "AutoModel"
@@ -707,12 +529,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         _warn_of_other_code(config.name_or_path)
         super(upstream.Qwen2_5_VLModel, self).__init__(config)
         self.visual = upstream.Qwen2_5_VisionTransformerPretrainedModel._from_config(config.vision_config)
-        self.language_model = Qwen2_5_VLTextModel_CircleRoPE_V2._from_config(
-            config.text_config,
-            schedule=config.schedule,
-            geometries=config.geometries,
-            interleaved_section=config.interleaved_section,
-        )
+        self.language_model = Qwen2_5_VLTextModel_CircleRoPE_V2._from_config(config.text_config, circle_config=config)
         self._reset_geometries()
         self.post_init()
 
@@ -731,11 +548,10 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         return tuple(self.config.geometries[number] for number in self.language_model.geometry_of_layer)
 
     def set_circle_rope(self, block: dict | None) -> None:
-        """Put the model under another `circle_rope` block; its weights stay as they are.
+        """Put the model under another `circle_rope` block: config, schedule and class follow, weights stay.
 
-        The config, the schedule of the layers and the class follow. What was computed under the old block, such as a
-        cache or a position tensor, does not go with the new one. `base` and `mrope_section` stay as they are where the
-        block has none.
+        What was computed under the old block, such as a cache or a position tensor, does not go with the new one.
+        `base` and `mrope_section` stay as they are where the block has none.
 
         Args:
             block: the whole new block, with the keys of `config.circle_rope`; None or `{}` for the defaults.
@@ -744,12 +560,136 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
             ValueError: a block that is not allowed or does not fit the model; nothing has changed then.
         """
         self.config.circle_rope = block
-        config = self.config
-        self.language_model.set_schedule(config.schedule, config.geometries, config.interleaved_section)
+        self.language_model.follow(self.config)
         self._reset_geometries()
         if type(self) in (Qwen2_5_VLModel_CircleRoPE_V2, Qwen2_5_VLModel_AGE_V2):
             # The class says whether some layers see M-RoPE, as if the model had been built under the block.
             self.__class__ = _class_of(self.config)
+
+    def get_rope_index(
+        self,
+        input_ids: torch.LongTensor,
+        image_grid_thw: torch.LongTensor | None = None,
+        video_grid_thw: torch.LongTensor | None = None,
+        second_per_grid_ts: torch.Tensor | float | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Position indices of whole sequences, for every geometry in use (circle first).
+
+        Modality is read from `input_ids`; anything else (such as `mm_token_type_ids`) is accepted and not needed.
+
+        Args:
+            input_ids: int64 `(batch, seq)`.
+            image_grid_thw: int64 `(images, 3)`, grids before the spatial merge, in the order of the batch.
+            video_grid_thw: int64 `(videos, 3)`, likewise.
+            second_per_grid_ts: float `(videos,)`, seconds between two frames, or one number for all; 1 if not given.
+            attention_mask: `(batch, seq)`, 0 where padded.
+
+        Returns:
+            position_ids: float32 `(3 * geometries, batch, seq)`, 0 where padded.
+            rope_deltas: float32 `(batch, geometries)`, index of a text token that comes next, minus seq.
+
+        Raises:
+            ValueError: the placeholder tokens do not fit the grids, or second_per_grid_ts does not fit the videos.
+        """
+        vision = (image_grid_thw, video_grid_thw, second_per_grid_ts)
+        if not has_grids(vision):
+            input_ids = torch.zeros_like(input_ids)  # as upstream: without any picture, placeholders are text
+        rows, ends, _ = self._lay_out(input_ids, vision, mask_of_tokens(attention_mask, input_ids.shape[1]))
+        return rows.to(input_ids.device), ends.deltas(input_ids.shape[1]).to(input_ids.device)
+
+    def _lay_out(self, input_ids, vision, mask, before=None):
+        """Rows, ends and vision blocks of tokens, all on the CPU: `sequence_index` of what their ids say."""
+        ids, mask, *vision = (
+            tensor.cpu() if torch.is_tensor(tensor) else tensor for tensor in (input_ids, mask, *vision)
+        )
+        real = None if mask is None or mask.numpy().all() else mask.bool()
+        blocks = self.vision_blocks(ids, *vision, real)
+        return *sequence_index(blocks, real, tuple(ids.shape), self.geometries, before), blocks
+
+    def merged_grids(self, grid_thw: torch.LongTensor | None) -> list[tuple[int, int, int]]:
+        """Grids `(blocks, 3)` on the CPU as (t, h, w) each in language-model tokens."""
+        if grid_thw is None:
+            return []
+        merge = self.config.vision_config.spatial_merge_size
+        return [(t, h // merge, w // merge) for t, h, w in grid_thw.tolist()]
+
+    def vision_blocks(
+        self,
+        input_ids: torch.LongTensor,
+        image_grid_thw: torch.LongTensor | None = None,
+        video_grid_thw: torch.LongTensor | None = None,
+        second_per_grid_ts: torch.Tensor | float | None = None,
+        real: torch.Tensor | None = None,
+    ) -> list[VisionBlock]:
+        """Where the images and videos of a batch stand: `get_rope_index`'s arguments on the CPU, with a bool mask."""
+        images, videos = self.merged_grids(image_grid_thw), self.merged_grids(video_grid_thw)
+        frequency = self.config.vision_config.tokens_per_second if videos else None
+        intervals = [frequency * second for second in _seconds_of(videos, second_per_grid_ts)]
+        return [
+            *find_blocks(input_ids, real, self.config.image_token_id, images, [0.0] * len(images), "image"),
+            *find_blocks(input_ids, real, self.config.video_token_id, videos, intervals, "video"),
+        ]
+
+    def placeholder_ids(self, inputs_embeds: torch.Tensor) -> torch.LongTensor:
+        """Token ids `(batch, seq)` as far as positions need them, read back from embeddings `(batch, seq, hidden)`."""
+        input_ids = torch.zeros(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+        for token_id in (self.config.image_token_id, self.config.video_token_id):
+            token = self.get_input_embeddings()(torch.tensor(token_id, device=inputs_embeds.device))
+            input_ids.masked_fill_((inputs_embeds == token).all(-1), token_id)
+        return input_ids
+
+    def is_placeholder(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        """Which of these tokens stand for an image or a video: bool, of the same shape."""
+        return (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
+
+    def next_positions(
+        self, input_ids, vision=(None, None, None), attention_mask=None, slot=0, record=None, begins_at_slot=False
+    ) -> tuple[Part, tuple[int, torch.Tensor]]:
+        """Positions of the tokens that come behind `slot` cached ones: all that the model makes come from here.
+
+        Args:
+            input_ids: the new tokens alone, `(batch, seq)`.
+            vision: `image_grid_thw`, `video_grid_thw` and `second_per_grid_ts` of the new images and videos alone.
+            attention_mask: `(batch, slot + seq)` or `(batch, seq)`, 0 where padded.
+            slot: slots in the cache, pads counted.
+            record: what the cache remembers; None where others filled it, with text.
+            begins_at_slot: whether the first text has the index of its slot, pads in front of it counted.
+
+        Returns:
+            The new tokens, and a slot from which on all is text, with the positions of a text token there, float32
+            `(3 * geometries, batch, 1)`.
+        """
+        (batch, length), device, count = input_ids.shape, input_ids.device, len(self.geometries)
+        mask = mask_of_tokens(attention_mask, length)
+        if slot == 0:
+            self.rope_deltas = None
+        if has_grids(vision) and (slot == 0 or bool(self.is_placeholder(input_ids).any())):
+            before = record.ends(slot) if record else Ends.of_text(slot, count, batch)
+            rows, ends, blocks = self._lay_out(input_ids, vision, mask, before)
+            is_picture = torch.zeros(batch, length, dtype=torch.bool, device="cpu")
+            begins = is_picture.clone()
+            for block in blocks:
+                is_picture[block.sample, block.slot : block.slot + block.length] = True
+                begins[block.sample, block.slot] = True
+            self.rope_deltas = ends.deltas(slot + length).to(device)
+            text_from = slot + length, ends.text_rows().to(device)
+            return Part(slot, rows.to(device), mask, is_picture, begins), text_from
+        # Text needs no look at its ids: on the device it counts up from where the cache ends.
+        if record:
+            first, text_from = record.text(slot, device), record.text_from
+        else:
+            first = torch.full((3 * count, batch, 1), slot, dtype=torch.float32, device=device)
+            text_from = slot, first
+        if mask is None:
+            return Part(slot, first if length == 1 else first + torch.arange(length, device=device)), text_from
+        real = mask != 0
+        if begins_at_slot and slot == 0:
+            first = first + real.int().argmax(1, keepdim=True)
+        counted = real.cumsum(-1)  # (batch, seq)
+        rows = (first + (counted - 1)).masked_fill(~real, 0)
+        return Part(slot, rows, real), (slot + length, first + counted[:, -1:])
 
     def record_of(self, cache: Cache | None, batch: int) -> Record | None:
         """What a cache remembers, or None where it is empty or others filled it, with text.
@@ -757,7 +697,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         Raises:
             ValueError: it holds another number of samples than `batch`, or other positions than this model's.
         """
-        record = cache.record if isinstance(cache, RecordedCache) and cache.record.log else None
+        record = cache.record if isinstance(cache, RecordedCache) and cache.record.held else None
         if record and record.made_for != self.made_for:
             raise ValueError(
                 "the cache was filled under other geometries than this model's (by another model, or before "
@@ -774,10 +714,10 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
     @torch.compiler.disable  # it reads token ids, grids and what the cache remembers as Python numbers
     def _make_positions(self, kwargs, cache):
         """`next_positions` of the arguments of a forward."""
-        for pixels, grid_thw in (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")):
+        for pixels, grid_thw in zip(PIXELS, GRIDS):
             if kwargs.get(grid_thw) is None and kwargs.get(pixels) is not None:
                 raise ValueError(f"{pixels} was given without {grid_thw}: pass both, as the processor returns them.")
-        slot, vision, tokens = int(slot_of(cache, kwargs)), vision_of(kwargs), kwargs.get("input_ids")
+        slot, vision, tokens = slot_of(cache, kwargs), vision_of(kwargs), kwargs.get("input_ids")
         if tokens is None:
             embeds = kwargs["inputs_embeds"]
             tokens = self.placeholder_ids(embeds) if has_grids(vision) else embeds[..., 0]
@@ -794,13 +734,26 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         """Let a cache know the positions of tokens that it holds now: the arguments of `Record.add`."""
         if not isinstance(cache, RecordedCache):
             # The caller holds this very object and hands it in again, and `reorder_cache` and `crop` are called on it.
-            cache.__class__ = _recorded_class(type(cache))  # type: ignore[arg-type]
+            cache.__class__, cache.record = _recorded_class(type(cache)), Record(self.made_for)  # type: ignore
+        if not cache.record.held:
             cache.record = Record(self.made_for)
-        if not cache.record.log:
-            cache.record = Record(self.made_for)
-        if getattr(cache, "has_unknown_positions", False) and part.slot == 0:
-            cache.has_unknown_positions = False
+        if part.slot == 0:
+            cache.__dict__.pop("has_unknown_positions", None)
         cache.record.add(part, text_from)
+
+    def _check_given(self, kwargs, cache):
+        """Slot and rows of tokens whose positions were passed in."""
+        text_row, rows = split_position_rows(kwargs["position_ids"], len(self.geometries))
+        if text_row is not None and text_row.shape[-1] > 1 and (kwargs["position_ids"][0] != text_row).any():
+            raise ValueError(
+                "row 0 of position_ids, the text row, is fractional, but it tells packed samples apart and must be a "
+                "token's integer place in its sample: put that in front of get_rope_index's rows, or leave the text "
+                "row out."
+            )
+        if cache is not None:
+            tokens = kwargs.get("input_ids")
+            self.record_of(cache, len(kwargs["inputs_embeds"] if tokens is None else tokens))
+        return slot_of(cache, kwargs), rows
 
     @torch.compiler.disable
     def _given(self, kwargs, slot, rows):
@@ -824,28 +777,15 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, MakesPositions, upstream.Q
         if kwargs.get("position_ids") is None:
             part, text_from = self._make_positions(kwargs, cache)
             kwargs["position_ids"] = part.rows
-        else:
-            text_row, rows = split_position_rows(kwargs["position_ids"], len(self.geometries))
-            if torch.compiler.is_compiling():
-                # One graph takes positions and cannot look at them: a cache is left as it is, but for a word.
-                outputs = super().forward(**kwargs)
-                cache = find_cache(outputs) if cache is None else cache
-                if rows.shape[-1] > 1 and cache is not None and not isinstance(cache, RecordedCache):
-                    cache.has_unknown_positions = True
-                return outputs
-            is_row = text_row is not None and text_row.shape[-1] > 1
-            if is_row and bool((kwargs["position_ids"][0] != text_row).any()):
-                raise ValueError(
-                    "row 0 of position_ids, the text row, is fractional, but it tells packed samples apart and must "
-                    "be a token's integer place in its sample: put that in front of get_rope_index's rows, or leave "
-                    "the text row out."
-                )
-            slot, tokens = slot_of(cache, kwargs), kwargs.get("input_ids")
-            if cache is not None:
-                self.record_of(cache, len(kwargs["inputs_embeds"] if tokens is None else tokens))
+        elif not torch.compiler.is_compiling():
+            slot, rows = self._check_given(kwargs, cache)
         outputs = super().forward(**kwargs)
         cache = find_cache(outputs) if cache is None else cache
-        if cache is not None:
+        if cache is not None and torch.compiler.is_compiling() and part is None:
+            # One graph takes positions and cannot look at them: a cache is left as it is, but for a word.
+            if kwargs["position_ids"].shape[-1] > 1 and not isinstance(cache, RecordedCache):
+                cache.has_unknown_positions = True
+        elif cache is not None:
             self.remember(cache, part or self._given(kwargs, slot, rows), text_from)
         return outputs
 
@@ -859,12 +799,6 @@ def _class_of(config):
 
 
 # ---- Generate -------------------------------------------------------------------------------------------------------
-
-
-PICTURES = ("pixel_values", "pixel_values_videos", *VISION_ARGUMENTS)
-
-
-ALL_PICTURES = (*PICTURES, "mm_encoder_outputs")  # newer releases encode them before they generate
 
 
 class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
@@ -900,8 +834,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
     def generate(self, **kwargs):
         return super().generate(**_whole_prefill(kwargs, self.generation_config))
 
-    def _refuse_pictures(self, tokens):
-        if self.model.is_placeholder(torch.as_tensor(tokens)).any():
+    def _refuse_pictures(self, *prompts):
+        if any(self.model.is_placeholder(torch.as_tensor(tokens)).any() for tokens in prompts):
             raise ValueError(
                 "continuous batching was given a prompt with pictures, which it drops (in stock models, too): use "
                 "generate."
@@ -913,8 +847,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         Raises:
             ValueError: a prompt with pictures, which upstream would drop.
         """
-        for tokens in inputs:
-            self._refuse_pictures(tokens)
+        self._refuse_pictures(*inputs)
         return super().generate_batch(inputs, *args, **kwargs)
 
     def init_continuous_batching(self, *args, **kwargs):
@@ -943,8 +876,9 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         given, vision, new = vision_of(model_kwargs), vision_of(uncached), input_ids[:, -length:]
         if slot and record is None and has_grids(given) and model.is_placeholder(input_ids[:, :-length]).any():
             # Somebody else filled the cache, with pictures that came along once more.
-            model.remember(cache, model.next_positions(input_ids, given, mask)[0].taken(None, slot))
+            model.remember(cache, model.next_positions(input_ids, given, mask)[0])
             record = cache.record
+            record.cut(slot)
         if not has_grids(vision) and model.is_placeholder(new).any():
             vision = (torch.empty(0, 3, dtype=torch.long), None, None)  # which they do not fit
         return *model.next_positions(new, vision, mask, slot, record), uncached
@@ -960,24 +894,24 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             return given
         if not self.model.is_placeholder(input_ids[:, -length:]).any():
             return dict.fromkeys(PICTURES)
-        keys = ("pixel_values", "image_grid_thw", "image"), ("pixel_values_videos", "video_grid_thw", "video")
-        ids, *grids = to_host(input_ids, *(given[grid_key] for _, grid_key, _ in keys))
-        tokens = self.config.image_token_id, self.config.video_token_id
-        merged = [self.model.merged_grids(grid_thw) for grid_thw in grids]
-        filled = [sum(map(math.prod, sizes)) == int((ids == token).sum()) for sizes, token in zip(merged, tokens)]
-        if input_ids.shape[1] != slot + length or not all(filled):
+        if input_ids.shape[1] != slot + length:
             return given
-        for (pixels_key, grid_key, kind), grid_thw, sizes, token in zip(keys, grids, merged, tokens):
-            blocks = find_blocks(ids, None, token, sizes, [0.0] * len(sizes), kind)
-            kept = [number for number, block in enumerate(blocks) if block.slot >= slot]
-            if given[pixels_key] is not None:
-                pictures = given[pixels_key].split(grid_thw.prod(-1).tolist())
-                given[pixels_key] = torch.cat([pictures[number] for number in kept]) if kept else None
-            if grid_thw is not None:
-                given[grid_key] = given[grid_key][kept] if kept else None
-            seconds = given["second_per_grid_ts"]
-            if kind == "video" and seconds is not None and torch.as_tensor(seconds).ndim:
-                given["second_per_grid_ts"] = torch.as_tensor(seconds)[kept] if kept else None
+        grids = [None if given[key] is None else given[key].cpu() for key in GRIDS]
+        try:
+            blocks = self.model.vision_blocks(input_ids.cpu(), *grids)
+        except ValueError:  # of the new turn alone
+            return given
+        is_new = torch.tensor([block.slot >= slot for block in blocks])
+        for grid_thw, grid_key, pixels, seconds in zip(grids, GRIDS, PIXELS, (None, given["second_per_grid_ts"])):
+            if grid_thw is None:
+                continue
+            kept, is_new = is_new[: len(grid_thw)], is_new[len(grid_thw) :]
+            given[grid_key] = given[grid_key][kept] if kept.any() else None
+            if given[pixels] is not None:
+                patches = kept.repeat_interleave(grid_thw.prod(-1))
+                given[pixels] = given[pixels][patches] if kept.any() else None
+            if seconds is not None and torch.as_tensor(seconds).ndim:
+                given["second_per_grid_ts"] = torch.as_tensor(seconds)[kept] if kept.any() else None
         return given
 
     def _positions_up_front(self, inputs_tensor, model_kwargs):
@@ -986,14 +920,11 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         That is right for every row of every geometry, for text counts up by one in all.
         """
         text_row = GenerationMixin._prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs)
-        tokens = inputs_tensor
-        if (input_ids := model_kwargs.get("input_ids")) is not None and input_ids.shape[1] > 0:
-            tokens = input_ids
-        cache = find_cache(model_kwargs)
-        slot = int(slot_of(cache, model_kwargs))
-        part, (_, text), uncached = self._positions_of_prompt(
-            tokens, text_row.shape[-1] - slot, slot, cache, model_kwargs
-        )
+        ids, cache = model_kwargs.get("input_ids"), find_cache(model_kwargs)
+        tokens = inputs_tensor if ids is None or ids.shape[1] == 0 else ids
+        slot = slot_of(cache, model_kwargs)
+        length = text_row.shape[-1] - slot
+        part, (_, text), uncached = self._positions_of_prompt(tokens, length, slot, cache, model_kwargs)
         if slot and tokens.ndim == 2:
             for key, value in uncached.items():
                 model_kwargs.pop(key, None) if value is None else model_kwargs.update({key: value})
@@ -1027,11 +958,13 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
     def _inputs_by_step(self, **kwargs):
         """Upstream's inputs of a step, with the positions of its tokens."""
         cache, tokens, given = find_cache(kwargs), kwargs["input_ids"], kwargs.get("position_ids")
-        slot = int(slot_of(cache, kwargs))
+        slot = slot_of(cache, kwargs)
         if slot:
             self.model.record_of(cache, len(tokens))  # upstream's words for a cache that does not fit say less
         # Any 2-D row keeps upstream from making positions of its own, and becomes the text row.
-        kwargs["position_ids"] = _text_row(tokens, kwargs.get("attention_mask"))
+        mask = mask_of_tokens(kwargs.get("attention_mask"))
+        mask = torch.ones_like(tokens) if mask is None else mask
+        kwargs["position_ids"] = (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
         inputs = super().prepare_inputs_for_generation(**kwargs)
         new = inputs.get("inputs_embeds")
         new = new if new is not None else inputs["input_ids"]
@@ -1065,7 +998,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             model_kwargs["position_ids"] = position_ids[[0, -3, -2, -1]] if is_ours else position_ids
             cache = find_cache(model_kwargs)
             if cache is not None and cache.get_seq_length() > 0:  # its pictures are those of the new turn alone
-                model_kwargs = {key: value for key, value in model_kwargs.items() if key not in ALL_PICTURES}
+                for key in (*PICTURES, "mm_encoder_outputs"):  # newer releases encode them before they generate
+                    model_kwargs.pop(key, None)
         return super()._get_candidate_generator(*args, **{**kwargs, "model_kwargs": model_kwargs})
 
 
@@ -1082,7 +1016,7 @@ def _whole_prefill(kwargs, default):
     """The arguments of `generate`, without a chunked prefill that the release cannot do."""
     config = kwargs.get("generation_config") or default
     chunk_size = kwargs.get("prefill_chunk_size", getattr(config, "prefill_chunk_size", None))
-    has_pictures = any(kwargs.get(key) is not None for key in ("pixel_values", "pixel_values_videos"))
+    has_pictures = any(kwargs.get(key) is not None for key in PIXELS)
     can_split = _is_there(*CHUNKS_WITH_PICTURES) or (_is_there(*CHUNKS_OF_TEXT) and not has_pictures)
     if chunk_size is None or can_split:
         return kwargs
@@ -1091,14 +1025,6 @@ def _whole_prefill(kwargs, default):
     config.prefill_chunk_size = None
     kwargs = {key: value for key, value in kwargs.items() if key != "prefill_chunk_size"}
     return {**kwargs, "generation_config": config}
-
-
-def _text_row(input_ids, attention_mask):
-    """Index of every slot among the tokens of its sample, int64 `(batch, seq)`, 0 where padded."""
-    mask = mask_of_tokens(attention_mask)
-    if mask is None:
-        return torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape[0], -1)
-    return (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
 
 
 # ---- Saving under older names ---------------------------------------------------------------------------------------

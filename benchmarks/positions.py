@@ -45,10 +45,10 @@ def run(report, device, repeats, **_):
 
         def first_sight():
             # A memory of its own, that is empty: the other calls keep theirs.
-            memory = circle_rope_imp._frames
-            circle_rope_imp._frames = functools.cache(memory.__wrapped__)
+            memory = circle_rope_imp._frame
+            circle_rope_imp._frame = functools.cache(memory.__wrapped__)
             unseen.get_rope_index(**inputs)  # noqa: B023
-            circle_rope_imp._frames = memory
+            circle_rope_imp._frame = memory
 
         calls["AGE, new sizes"] = first_sight
         samples = interleave(calls, 2 * repeats + 1, device)

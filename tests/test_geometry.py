@@ -57,11 +57,11 @@ def test_sequence_equals_the_reference(sequence, name):
     merged = [(t, h // 2, w // 2) for t, h, w in sequence["image_grid_thw"]]
     blocks = find_blocks(ids, real, GOLDEN["tokens"]["image"], merged, [0.0] * len(merged), "image")
     geometry = CircleGeometry(**sequence["circle_rope"]) if name == "circle" else MRopeGeometry()
-    positions, next_index = sequence_index(blocks, real, tuple(ids.shape), [geometry])
+    positions, ends = sequence_index(blocks, real, tuple(ids.shape), [geometry])
     expected = torch.tensor(sequence[name], dtype=torch.float32).transpose(0, 1)
     torch.testing.assert_close(positions[:, real], expected[:, real], atol=1e-4, rtol=0)
-    deltas = torch.tensor(next_index)[:, 0] - ids.shape[1]
-    torch.testing.assert_close(deltas, torch.tensor(sequence[f"{name}_delta"]), atol=1e-4, rtol=0)
+    deltas = torch.tensor(sequence[f"{name}_delta"], dtype=torch.float64)
+    torch.testing.assert_close(torch.maximum(ends.text, ends.free)[0] - ids.shape[1], deltas, atol=1e-4, rtol=0)
 
 
 def test_the_equations_by_hand():
@@ -148,7 +148,7 @@ def test_the_papers_table_of_per_token_distances():
 
 
 def test_rings_are_computed_once():
-    first, second = (VisionBlock(0, slot, 1, 7, 5).indices((CircleGeometry(radius=3.25),))[0] for slot in (0, 40))
+    first, second = (VisionBlock(0, slot, 1, 7, 5).points(CircleGeometry(radius=3.25))[0] for slot in (0, 40))
     assert first is second
 
 
@@ -158,7 +158,7 @@ def test_nobody_changes_a_ring_that_others_see():
     block.index(geometry).zero_()
     assert torch.equal(block.index(geometry), before)
     with pytest.raises(ValueError, match="read-only"):
-        block.indices((geometry,))[0][:] = 0
+        block.points(geometry)[0][:] = 0
 
 
 def test_a_video_moves_its_ring_along_the_text_axis():
@@ -174,7 +174,7 @@ def test_a_video_moves_its_ring_along_the_text_axis():
 def test_a_video_in_both_geometries_by_numbers():
     """Two tokens of text, three frames of 1 x 2 cells 1.5 apart, and text."""
     video = VisionBlock(0, 2, 3, 1, 2, interval=1.5)
-    positions, next_index = sequence_index([video], None, (1, 10), [CircleGeometry(), MRopeGeometry()])
+    positions, ends = sequence_index([video], None, (1, 10), [CircleGeometry(), MRopeGeometry()])
     # Seen at 180 and 0 degrees and numbered 0 and 180, the two cells are at 180 and 90 on the ring.
     ring = torch.tensor([[0, 8.16497], [-7.07107, -4.08248], [7.07107, -4.08248]])
     frames = torch.cat([ring + 2, ring + 3, ring + 5], 1)  # at 0, 1.5 and 3, cut to whole numbers
@@ -186,20 +186,21 @@ def test_a_video_in_both_geometries_by_numbers():
         [0, 1, 2, 2, 2, 2, 2, 2, 6, 7],
         [0, 1, 2, 3, 2, 3, 2, 3, 6, 7],
     ]
-    assert next_index == [[pytest.approx(behind + 2, abs=2e-5), 8]]
+    assert ends.text.flatten().tolist() == pytest.approx([behind + 2, 8], abs=2e-5)
+    assert ends.free.flatten().tolist() == pytest.approx([behind, 6], abs=2e-5)
 
 
 def test_a_negative_shift_puts_a_picture_behind_its_text():
     """Text goes on behind the picture; the next picture begins above all so far."""
     blocks = [VisionBlock(0, 3, 1, 2, 2), VisionBlock(0, 8, 1, 2, 2)]
     geometry = CircleGeometry(move_to_positive=-20)
-    positions, next_index = sequence_index(blocks, None, (1, 13), [geometry])
+    positions, ends = sequence_index(blocks, None, (1, 13), [geometry])
     ring = torch.tensor(CENTRED) - 11.83503
     text = 3 + 7.88675 - 11.83503 + 1  # below the 2 of the last token in front of the picture
     assert_index(positions[:, 0, 3:7], ring + 3)
     assert_index(positions[0, 0, [2, 7, 12]], [2, text, text])
     assert_index(positions[:, 0, 8:12], ring + 3)
-    assert next_index == [[pytest.approx(3)]]
+    assert (ends.text.item(), ends.free.item()) == pytest.approx((text + 1, 3), abs=2e-5) and ends.pictures == [2]
 
 
 def test_image_stride_moves_later_images_further():
@@ -246,7 +247,7 @@ def test_any_mix_of_blocks_follows_the_rule(data):
             expected.append(block.index(geometry) + largest + 1)
             slot += block.length
             largest = expected[-1].max().item()
-    positions, next_index = sequence_index(blocks, None, (1, slot), [geometry])
+    positions, ends = sequence_index(blocks, None, (1, slot), [geometry])
     if slot:
         torch.testing.assert_close(positions[:, 0], torch.cat(expected, 1).float(), atol=1e-4, rtol=0)
-    assert next_index == [[pytest.approx(largest + 1, abs=1e-6)]]
+    assert max(ends.text.item(), ends.free.item()) == pytest.approx(largest + 1, abs=1e-6)

@@ -164,7 +164,7 @@ def test_python_does_no_work_for_single_tokens():
     """The images are as many, and 16 times as large; the text between them is as much longer."""
     model = _age_on_meta()
     calls = []
-    for side, gap in ((8, 64), (32, 1024)):
+    for side, gap in ((9, 64), (36, 1024)):
         row = [token for _ in range(64) for token in text(gap) + picture([1, 2 * side, 2 * side])]
         ids, mask = torch.tensor([row, row]), torch.ones(2, len(row), dtype=torch.long)
         mask[0, :3] = 0

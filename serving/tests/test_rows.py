@@ -8,7 +8,6 @@ from circle_rope_vllm.circle_rope_imp import (
     CircleGeometry,
     MRopeGeometry,
     VisionBlock,
-    continue_sequences,
     sequence_index,
 )
 
@@ -41,10 +40,10 @@ def decoded(table, place, slots, dtype=torch.int64):
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
 def test_decoding_goes_on_exactly_where_the_prompt_ends(dtype):
     prompt = LONG - 500
-    positions, [end] = continue_sequences(long_sequence(), None, (1, LONG), GEOMETRIES)
+    positions, ends = sequence_index(long_sequence(), None, (1, LONG), GEOMETRIES)
     table = DeltaTable(2, LONG)
     others = [table.take((float(-number), number / 3)) for number in range(places_for(LONG) - 1)]
-    place = table.take(tuple(index - LONG for index in end.text))
+    place = table.take(tuple((ends.text[:, 0] - LONG).tolist()))
     assert place.number == places_for(LONG) - 1 == 16_383 == len(others)
     slots = torch.arange(prompt, LONG)
     assert torch.equal(decoded(table, place, slots, dtype).flatten(0, 1), positions[:, 0, prompt:])

@@ -11,7 +11,7 @@ from vllm.model_executor.models import qwen2, qwen2_5_vl
 from vllm.model_executor.models.utils import PPMissingLayer
 from vllm.v1.worker.gpu.model_states.default import DefaultModelState
 
-from .circle_rope_imp import VisionBlock, continue_sequences
+from .circle_rope_imp import VisionBlock, sequence_index
 from .rows import DeltaTable, encode
 
 
@@ -101,10 +101,10 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(qwen2_5_vl.Qwen2_5_VLForC
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list) -> tuple[torch.Tensor, int]:
         """Rows of a prompt, int32 `(1 + 3 * geometries, length)`, and what the runner adds to the slots behind it."""
         blocks = [VisionBlock(0, *block) for block in self.iter_mm_grid_thw(mm_features)]
-        positions, [end] = continue_sequences(blocks, None, (1, len(input_tokens)), self.geometries)
+        positions, ends = sequence_index(blocks, None, (1, len(input_tokens)), self.geometries)
         rows = encode(positions[:, 0])
         table = self.language_model.model.geometry_embeddings.deltas
-        place = table.take(tuple(index - len(input_tokens) for index in end.text))
+        place = table.take(tuple((ends.text[:, 0] - len(input_tokens)).tolist()))
         # The runner keeps the rows for as long as the request is under way, and the place with them.
         rows.place = self.latest_place = place
         return rows, table.delta_of(place)
