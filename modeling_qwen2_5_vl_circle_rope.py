@@ -217,11 +217,14 @@ def _refuse_misnamed(model, info):
     # A file that holds next to nothing is meant to.
     is_bare = len(info["unexpected_keys"]) <= 1 and len(empty) == sum(map(bool, map(BODY.search, model.state_dict())))
     if lost or (empty and not is_bare):
+        advice = "give a complete Qwen2.5-VL checkpoint, or its renamings as key_mapping"
+        if getattr(model.config, "quantization_config", None) and any("visual." in name for name in (*lost, *empty)):
+            # llm-compressor writes the names of the checkpoint there, and loading looks for the model's.
+            advice = "add 're:.*visual.*' to quantization_config.ignore in config.json if they are not quantised"
         raise ValueError(
             f"{model.name_or_path or 'the checkpoint'} does not fit {type(model).__name__} by its tensors' names: "
             f"{len(lost)} of its tensors have no place{f' ({lost[0]} is one)' if lost else ''}, and it lacks "
-            f"{len(empty)} tensors of the model's{f' ({empty[0]} is one)' if empty else ''}; give a complete "
-            "Qwen2.5-VL checkpoint, or its renamings as key_mapping."
+            f"{len(empty)} tensors of the model's{f' ({empty[0]} is one)' if empty else ''}; {advice}."
         )
 
 
@@ -324,7 +327,7 @@ def split_position_rows(position_ids: torch.Tensor, num_geometries: int) -> tupl
 
 
 class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding):
-    """Upstream's cos/sin, for every geometry, which may leave out integer positions, and whose sections may take turns.
+    """Upstream's cos/sin, or several, which may leave out integer positions, and whose sections may take turns.
 
     Upstream's text model calls it once more with the integer row that its masks use; no layer reads that result, so
     within the text model there is none.

@@ -58,6 +58,7 @@ tools() {
     tool evaluation -r evaluation/requirements.txt
     tool evaluation-vlmevalkit -r evaluation/requirements_vlmevalkit.txt
     tool evaluation-evalscope -r evaluation/requirements_evalscope.txt
+    tool quantise llmcompressor
     tool transformers-serve fastapi uvicorn openai python-multipart rich
 
     # Every vLLM of the plugin's range that has a CPU wheel, and the code of the one that has none.
@@ -92,7 +93,7 @@ wait_for_tools() {
     fi
 }
 
-export STOCK_CHECKPOINTS=$environments/checkpoints VLLM_WHEELS=$environments/wheels
+export STOCK_CHECKPOINTS=$environments/checkpoints VLLM_WHEELS=$environments/wheels QUANTISE_PYTHON=$environments/quantise/bin/python
 
 # prepare RELEASE: its environment, and a stock checkpoint as it saves it, which every other release loads.
 prepare() {

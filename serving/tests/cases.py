@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import vllm
-from circle_rope_vllm import release_of
-from circle_rope_vllm.start import WITH_TIMES_OF_FRAMES
 from PIL import Image
 from transformers import Qwen2_5_VLProcessor
 from transformers.video_utils import VideoMetadata
 from vllm import SamplingParams
 
+from circle_rope_vllm import release_of
+from circle_rope_vllm.start import WITH_TIMES_OF_FRAMES
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 

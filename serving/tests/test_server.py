@@ -19,7 +19,12 @@ def server():
     # `vllm serve` is this; the CPU wheel's own command does not start, for the name of its distribution.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", ROOT, "--trust-remote-code"]
     options = "--dtype float32 --enforce-eager --max-model-len 1024 --max-num-seqs 8 --gpu-memory-utilization 0.02"
-    limits = ["--kv-cache-memory-bytes", 1 << 26, "--limit-mm-per-prompt", json.dumps({"image": 4, **MEDIA.get("limit_mm_per_prompt", {})})]
+    limits = [
+        "--kv-cache-memory-bytes",
+        1 << 26,
+        "--limit-mm-per-prompt",
+        json.dumps({"image": 4, **MEDIA.get("limit_mm_per_prompt", {})}),
+    ]
     environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
     with serve(*command, *options.split(), *limits, env=environment) as url:
         yield url

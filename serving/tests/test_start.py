@@ -80,7 +80,10 @@ def test_a_wrong_block(tmp_path):
 @pytest.mark.parametrize(
     "given, merged",
     [
-        ({"AGE_mode": "strategy_3"}, {"radius": 10, "alpha": 0.3, "AGE_mode": "strategy_3", "mrope_interleaved": True}),
+        (
+            {"AGE_mode": "strategy_3"},
+            {"radius": 10, "alpha": 0.3, "AGE_mode": "strategy_3", "mrope_interleaved": True},
+        ),
         ({"circle_r": 3}, {"circle_r": 3, "alpha": 0.3, "AGE_mode": "strategy_4", "mrope_interleaved": True}),
         ({}, {"radius": 10, "alpha": 0.3, "AGE_mode": "strategy_4", "mrope_interleaved": True}),
     ],
