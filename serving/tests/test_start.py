@@ -40,6 +40,11 @@ def test_graphs_of_one_block_are_not_used_for_another(checkpoint):
     assert len(hashes) == len(BLOCKS)
 
 
+def test_the_mark_is_no_warning(caplog):
+    configure()
+    assert "rope_type" not in caplog.text
+
+
 def test_remote_code_is_not_needed_and_not_run(tmp_path):
     def forget(config):
         config["auto_map"] = {"AutoConfig": "missing.Missing"}

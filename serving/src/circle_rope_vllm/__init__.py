@@ -22,10 +22,11 @@ def register() -> None:
         for model_type in MODEL_TYPES:
             AutoConfig.register(model_type, _refused(model_type, first, end, vllm.__version__), exist_ok=True)
         return
+    from transformers.modeling_rope_utils import RotaryEmbeddingConfigMixin
     from vllm import ModelRegistry
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP
 
-    from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+    from .configuration_qwen2_5_vl_circle_rope import MARK, Qwen2_5_VLConfig_CircleRoPE_V2
     from .start import V1Config, VerifyCircleRoPE
 
     for config in (Qwen2_5_VLConfig_CircleRoPE_V2, V1Config):
@@ -33,6 +34,8 @@ def register() -> None:
     name = "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"
     ModelRegistry.register_model(name, f"circle_rope_vllm.model:{name}")
     MODELS_CONFIG_MAP[name] = VerifyCircleRoPE
+    # vLLM has transformers check every rope, which warns of a type that it has no such method for: ours was checked.
+    setattr(RotaryEmbeddingConfigMixin, f"_validate_{MARK}_rope_parameters", lambda *args, **kwargs: None)
 
 
 def release_of(vllm):
