@@ -219,11 +219,14 @@ def _refuse_misnamed(model, info):
     # A file that holds next to nothing is meant to.
     is_bare = len(info["unexpected_keys"]) <= 1 and len(empty) == sum(map(bool, map(BODY.search, model.state_dict())))
     if lost or (empty and not is_bare):
+        advice = "give a complete Qwen2.5-VL checkpoint, or its renamings as key_mapping"
+        if getattr(model.config, "quantization_config", None) and any("visual." in name for name in (*lost, *empty)):
+            # llm-compressor writes the names of the checkpoint there, and loading looks for the model's.
+            advice = "add 're:.*visual.*' to quantization_config.ignore in config.json if they are not quantised"
         raise ValueError(
             f"{model.name_or_path or 'the checkpoint'} does not fit {type(model).__name__} by its tensors' names: "
             f"{len(lost)} of its tensors have no place{f' ({lost[0]} is one)' if lost else ''}, and it lacks "
-            f"{len(empty)} tensors of the model's{f' ({empty[0]} is one)' if empty else ''}; give a complete "
-            "Qwen2.5-VL checkpoint, or its renamings as key_mapping."
+            f"{len(empty)} tensors of the model's{f' ({empty[0]} is one)' if empty else ''}; {advice}."
         )
 
 
@@ -326,7 +329,7 @@ def split_position_rows(position_ids: torch.Tensor, num_geometries: int) -> tupl
 
 
 class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding):
-    """Upstream's cos/sin, which may leave out integer positions, and whose sections may take turns.
+    """Upstream's cos/sin, or several, which may leave out integer positions, and whose sections may take turns.
 
     Upstream's text model calls it once more with the integer row that its masks use; no layer reads that result, so
     within the text model there is none.
@@ -341,6 +344,8 @@ class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding
     def forward(self, x, position_ids):
         if self.skips_integers and not position_ids.is_floating_point():
             return None
+        if len(position_ids) > 3:
+            return tuple(self(x, rows) for rows in position_ids.split(3))
         if self.interleaved_section is None:
             return super().forward(x, position_ids)
         # Upstream's sections mean nothing where all three rows are the same: each row becomes a batch of such.
@@ -360,6 +365,9 @@ class Qwen2_5_VLDecoderLayer(upstream.Qwen2_5_VLDecoderLayer):
     """Upstream's decoder layer, by the same name for whatever wraps or shards it, with the cos/sin of its geometry."""
 
     def forward(self, *args, geometry_embeddings=None, **kwargs):
+        given = kwargs.get("position_embeddings")
+        if geometry_embeddings is None and given is not None and isinstance(given[0], tuple):
+            geometry_embeddings = given  # upstream's own forward, run by a tracer, handed on those of all
         if geometry_embeddings is not None:
             kwargs["position_embeddings"] = geometry_embeddings[self.geometry_of_layer[self.number]]
         return super().forward(*args, **kwargs)
@@ -762,6 +770,10 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             tokens = self.placeholder_ids(kwargs["inputs_embeds"])
         mask = mask_of_tokens(kwargs.get("attention_mask"), length)
         return Part(slot, rows.expand(-1, len(tokens), -1).clone(), mask, self.is_placeholder(tokens))
+
+    def compute_3d_position_ids(self, *, past_key_values=None, **kwargs):
+        """Positions for upstream's own forward, whose source a tracer (llm-compressor's) runs in place of ours."""
+        return self._make_positions(kwargs, past_key_values)[0].rows
 
     @_by_name(upstream.Qwen2_5_VLModel.forward)
     def forward(self, **kwargs):

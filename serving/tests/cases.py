@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import vllm
 from PIL import Image
 from transformers import Qwen2_5_VLProcessor
 from transformers.video_utils import VideoMetadata
 from vllm import SamplingParams
 
+from circle_rope_vllm import release_of
+from circle_rope_vllm.start import WITH_TIMES_OF_FRAMES
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
@@ -28,6 +31,8 @@ BLOCKS = {
     "mrope": {"AGE_mode": ["mrope"] * 6},
     "interleaved": {"AGE_mode": "strategy_4", "mrope_interleaved": True},
 }
+TAKES_VIDEOS = release_of(vllm) >= WITH_TIMES_OF_FRAMES
+MEDIA = {} if TAKES_VIDEOS else {"limit_mm_per_prompt": {"video": 0}}
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 0.1  # of bfloat16, in the mean; one token at a steep place can be off by more than one
 # Long, past the end of the answer: a wrong position shows late.
@@ -99,6 +104,8 @@ def metadata(frames):
 
 
 def video(frames=6, width=112, height=84):
+    if not TAKES_VIDEOS:
+        return picture(width, height)
     return np.stack([np.asarray(picture(width, height).rotate(10 * frame)) for frame in range(frames)])
 
 

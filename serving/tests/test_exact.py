@@ -30,6 +30,13 @@ def test_every_block_answers_as_transformers_does(block, checkpoint, start):
     check(load(checkpoint(block)), cases, outputs)
 
 
+def test_a_block_that_is_overridden_answers_as_the_merged_one(checkpoint, start):
+    directory, given = checkpoint("interleaved"), {"AGE_mode": "strategy_3", "radius": 3}
+    engine, model, cases = start(directory, hf_overrides={"circle_rope": given}), load(directory), all_kinds()[1:4]
+    model.set_circle_rope({**model.config.circle_rope, **given})
+    check(model, cases, engine.generate([case.request for case in cases], GREEDY, use_tqdm=False))
+
+
 @pytest.mark.parametrize(
     "block, wrong", [("circle", "mrope"), ("strategy_4", "strategy_3"), ("mrope", "circle")], ids=lambda name: name
 )

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import openai
 import pytest
 
-from .cases import ROOT, ask, load, log_probabilities, picture
+from .cases import MEDIA, ROOT, ask, load, log_probabilities, picture
 from .http_tools import messages, serve, turned
 
 
@@ -18,7 +19,12 @@ def server():
     # `vllm serve` is this; the CPU wheel's own command does not start, for the name of its distribution.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", ROOT, "--trust-remote-code"]
     options = "--dtype float32 --enforce-eager --max-model-len 1024 --max-num-seqs 8 --gpu-memory-utilization 0.02"
-    limits = ["--kv-cache-memory-bytes", 1 << 26, "--limit-mm-per-prompt", '{"image": 4}']
+    limits = [
+        "--kv-cache-memory-bytes",
+        1 << 26,
+        "--limit-mm-per-prompt",
+        json.dumps({"image": 4, **MEDIA.get("limit_mm_per_prompt", {})}),
+    ]
     environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
     with serve(*command, *options.split(), *limits, env=environment) as url:
         yield url
