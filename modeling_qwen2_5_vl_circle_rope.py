@@ -882,6 +882,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         super(upstream.Qwen2_5_VLForConditionalGeneration, self).__init__(config)
         self.model = Qwen2_5_VLModel_CircleRoPE_V2(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        # FSDP2 makes a class of its own of this one, in a module of torch's, which saving would copy as our code.
+        self.__module__ = type(self).__module__
         # Trainer resumes by load_state_dict from what save_pretrained wrote in the older layout.
         self.register_load_state_dict_pre_hook(_rename_old_layout)
         self.post_init()
