@@ -237,8 +237,8 @@ MUTANTS = [
         ("is_new[: len(grid_thw)], is_new[len(grid_thw) :]", "is_new[: len(grid_thw)], is_new", "decoding seconds"),
         ("            record.cut(slot)\n", "", "caches once_more"),
         ("if not self.model.is_placeholder(input_ids[:, -length:]).any():", "if False:", "decoding text_turn"),
-        ("if part.is_picture is None or not part.is_picture[:, -1].any():", "if True:", "decoding ends_in"),
-        ("torch.where(is_new < 0, rows, behind)", "rows", "decoding ends_in"),
+        ("if part.is_picture is None or not part.is_picture[:, -1].any():", "if True:", "decoding ends"),
+        ("torch.where(is_new < 0, rows, behind)", "rows", "decoding ends"),
         ("position_ids[[0, -3, -2, -1]] if is_ours else position_ids", "position_ids", "caches assistant"),
     ),
     *of(

@@ -121,6 +121,7 @@ def test_a_text_token_without_a_look():
     record.select(torch.tensor([1, 0, 1]))
     assert record.text(6, "cpu")[0].flatten().tolist() == [5, 7, 5]
     record.cut(4)
+    assert record.text(8, "cpu")[0].flatten().tolist() == [13, 9, 13]  # four of text behind what was cut back
     assert record.text(5, "cpu")[0].flatten().tolist() == [10, 6, 10]
 
 
