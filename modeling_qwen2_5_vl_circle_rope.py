@@ -892,7 +892,6 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             # Somebody else filled the cache, with pictures that came along once more.
             model.remember(cache, model.next_positions(input_ids, given, mask)[0])
             record = cache.record
-            record.cut(slot)
         if not has_grids(vision) and model.is_placeholder(new).any():
             vision = (torch.empty(0, 3, dtype=torch.long), None, None)  # which they do not fit
         return *model.next_positions(new, vision, mask, slot, record), uncached
