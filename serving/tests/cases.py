@@ -92,6 +92,20 @@ def load(directory):
     ).eval()
 
 
+def save_adapter(directory, of, seed=0):
+    """An adapter with random weights for a checkpoint; the model in transformers into which it is merged."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    layers = r".*language_model.*\.(q_proj|v_proj|down_proj)"
+    adapted = get_peft_model(load(of), LoraConfig(r=8, target_modules=layers))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    adapted.save_pretrained(directory)
+    return adapted.merge_and_unload()
+
+
 def picture(width=112, height=112):
     """The example picture at another size, so with another grid."""
     return Image.open(SHAPES).convert("RGB").resize((width, height))

@@ -30,9 +30,9 @@ def edited(directory, edit, of=None):
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_the_runner_keeps_a_tag_and_three_rows_for_each_geometry(block, checkpoint):
+def test_the_runner_keeps_three_rows_for_each_geometry(block, checkpoint):
     config = configure(checkpoint(block))
-    assert config.model_config.mrope_num_dims == 1 + 3 * (1 if block in ("circle", "mrope") else 2)
+    assert config.model_config.mrope_num_dims == 3 * (1 if block in ("circle", "mrope") else 2)
 
 
 def test_graphs_of_one_block_are_not_used_for_another(checkpoint):
@@ -99,12 +99,18 @@ def test_overrides_change_single_keys_of_the_block(given, merged, tmp_path):
     directory = edited(tmp_path / "model", lambda config: config.update(circle_rope=block))
     config = configure(directory, hf_overrides={"circle_rope": given})
     assert config.model_config.hf_config.circle_rope == merged
-    assert config.model_config.mrope_num_dims == 7
+    assert config.model_config.mrope_num_dims == 6
 
 
 def test_overrides_that_the_block_does_not_allow():
     with pytest.raises(ValueError, match=r"unknown key 'radus' \(did you mean 'radius'\?\)"):
         configure(hf_overrides={"circle_rope": {"radus": 3}})
+
+
+@pytest.mark.parametrize("given", [{"radius": 1e30}, {"move_to_positive": 1e30}, {"image_stride": 1e30}])
+def test_positions_beyond_what_rows_hold(given):
+    with pytest.raises(ValueError, match=r"puts a small picture at .*e\+(29|30), .* make the radius"):
+        configure(hf_overrides={"circle_rope": given})
 
 
 def test_a_text_config_without_sections(tmp_path):
@@ -129,9 +135,9 @@ def test_a_context_that_leaves_too_few_places(tmp_path):
     directory = edited(
         tmp_path / "model", lambda config: config["text_config"].update(max_position_embeddings=1 << 26)
     )
-    with pytest.raises(ValueError, match="leaves room for 32 requests at once, but max_num_seqs is 32"):
-        configure(directory, max_model_len=1 << 26, max_num_seqs=32)
-    configure(directory, max_model_len=1 << 26, max_num_seqs=31)
+    with pytest.raises(ValueError, match="leaves room for 16 requests at once, but max_num_seqs is 16"):
+        configure(directory, max_model_len=1 << 26, max_num_seqs=16)
+    configure(directory, max_model_len=1 << 26, max_num_seqs=15)
 
 
 def test_video_pruning():

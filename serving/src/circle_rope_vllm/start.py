@@ -6,13 +6,16 @@ from vllm.model_executor.models.config import VerifyAndUpdateConfig
 from vllm.transformers_utils.config import get_config
 
 from . import release_of
+from .circle_rope_imp import VisionBlock, sequence_index
 from .configuration_qwen2_5_vl_circle_rope import V1_MODEL_TYPE, Qwen2_5_VLConfig_CircleRoPE_V2, read_rope
-from .rows import places_for, rows_for
+from .rows import places_for
 
 # Drafts that are read off the text. A draft model would read the tag as a position.
 TEXT_DRAFTS = ("ngram", "ngram_gpu", "suffix")
 # Their frequencies depend on the length of what is in the cache.
 MOVING_ROPES = ("dynamic", "longrope")
+# Far below the 2^65 that the rows can hold, for larger and more pictures than those that are tried.
+LARGEST_POSITION = 1 << 40
 # Its Qwen2.5-VL, stock's too, takes a video without the times of its frames.
 WITH_TIMES_OF_FRAMES = Version("0.31")
 # Two names of one key.
@@ -61,6 +64,14 @@ class VerifyCircleRoPE(VerifyAndUpdateConfig):
                 "convert it with push_to_hub.py, or leave the architecture to its own config.json."
             )
         config.circle_rope = _merged_block(model_config)
+        geometries = [config.make_geometry(name) for name in config.geometries]
+        pictures = [VisionBlock(0, 0, 1, 8, 8), VisionBlock(0, 64, 1, 8, 8)]
+        largest = sequence_index(pictures, None, (1, 128), geometries)[0].abs().max().item()
+        if not largest < LARGEST_POSITION:
+            raise ValueError(
+                f"the circle_rope block of {model_config.model} puts a small picture at {largest:g}, where float32 "
+                "cannot tell its tokens apart: make the radius, move_to_positive or image_stride smaller."
+            )
         rope = read_rope(vars(config.text_config))
         if "mrope_section" not in rope:
             raise ValueError(
@@ -96,5 +107,5 @@ class VerifyCircleRoPE(VerifyAndUpdateConfig):
                 f"max_num_seqs is {requests}: make --max-model-len or --max-num-seqs smaller."
             )
         # vLLM's runners keep one row of positions for each entry. The type is what the mark stands for.
-        padding = [0] * (rows_for(len(config.geometries)) - 3)
+        padding = [0] * 3 * (len(config.geometries) - 1)
         config.text_config.rope_parameters = {**rope, "mrope_section": [*rope["mrope_section"][:3], *padding]}
