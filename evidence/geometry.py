@@ -49,6 +49,15 @@ class SharedGeometry(FlattenedGeometry):
         return torch.zeros(3, grid_h * grid_w, dtype=torch.float64)
 
 
+@dataclass(frozen=True)
+class SpacedGeometry(MRopeGeometry):
+    """M-RoPE's grid with its neighbours three times as far apart."""
+
+    def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
+        """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`."""
+        return 3 * super().frame(grid_h, grid_w)
+
+
 LAYOUTS = {
     "grid": MRopeGeometry(),
     "ring": CircleGeometry(radius=10, alpha=0.5),

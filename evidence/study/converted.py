@@ -1,5 +1,6 @@
 """What converting trained M-RoPE weights costs and brings, as `conversion.json` planned it before its runs."""
 
+from dataclasses import replace
 from statistics import median
 
 from evidence.markdown import table
@@ -10,6 +11,12 @@ from .relations import PLACE_KINDS
 from .statistics import difference, holm, shown
 
 SCALE = "converted"
+
+
+def conversion_runs(records: dict, seeds: int | None = None) -> list[Run]:
+    """The runs, seed by seed; all of the plan's seeds if not given."""
+    base = [Run(PLAN["task"], SCALE, "grid-contiguous", seed) for seed in PLAN["seeds"][:seeds]]
+    return base + [replace(run, what=CONVERSION, arm=arm) for run in base for arm in CONVERSIONS]
 
 
 def conversion_table(records: dict) -> str:

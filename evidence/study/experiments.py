@@ -5,11 +5,10 @@ The contrast that the study is made for, named before any of its runs: ring-cont
 that place reaches high frequencies, it is not.
 """
 
-from dataclasses import replace
 from statistics import mean
 
 from .answers import share
-from .arms import ARMS, BIAS, CONVERSION, CONVERSIONS, PLAN, STRATEGIES, Run
+from .arms import ARMS, BIAS, STRATEGIES, Run
 from .records import EvidenceError
 
 CONTRAST = ("ring-contiguous", "grid-interleaved", "Which is")
@@ -27,7 +26,7 @@ def runs_of(experiment: str, scale: str, seeds: int, records: dict, scales: dict
     Seed by seed, so that a study that is cut short has all arms of fewer seeds.
 
     Args:
-        experiment: `allocation`, `bias`, `digits`, `age`, or `conversion` at the scale `converted`.
+        experiment: `allocation`, `bias`, `digits` or `age`.
         scale: of `scales`.
         seeds: how many.
         records: what is there, by the name of the run.
@@ -36,9 +35,6 @@ def runs_of(experiment: str, scale: str, seeds: int, records: dict, scales: dict
         EvidenceError: it takes up what another experiment has not found out yet.
     """
     what = scales[scale]
-    if experiment == "conversion":
-        base = [Run(PLAN["task"], scale, "grid-contiguous", seed) for seed in PLAN["seeds"][:seeds]]
-        return base + [replace(run, what=CONVERSION, arm=arm) for run in base for arm in CONVERSIONS]
     if experiment != "allocation":
         _check(records, allocation_runs(scale, seeds, records, scales), experiment, scale)
     if experiment == "allocation":

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
-from evidence.geometry import FlattenedGeometry
+from evidence.geometry import FlattenedGeometry, SpacedGeometry
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 from shapes.checkpoint import model_config, save_processor
 
@@ -17,9 +17,10 @@ from .sections import interleave, section_sizes
 
 
 class StudyConfig(Qwen2_5_VLConfig_CircleRoPE_V2):
-    """A config whose ring may be a layout that is none of the block's options."""
+    """A config whose ring may be a layout that is none of the block's options, and whose pictures may begin at 0."""
 
-    layout: FlattenedGeometry | None = None
+    layout: FlattenedGeometry | SpacedGeometry | None = None
+    reset: bool = False
 
     def make_geometry(self, name):
         return self.layout if name == "circle" and self.layout else super().make_geometry(name)
@@ -53,7 +54,7 @@ def make_model(run: Run, scales: dict, work: Path):
         window_size=CELL,
     )
     config = StudyConfig(**dimensions)
-    config.layout = arm.layout
+    config.layout, config.reset = arm.layout, arm.reset
     torch.manual_seed(run.seed)
     model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config)
     if arm.sections == "interleaved":

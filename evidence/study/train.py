@@ -28,6 +28,7 @@ from .arms import BIAS, CONVERSION, CONVERSIONS, PLAN, QUICK, SCALES, TASKS, Run
 from .batches import make_batch
 from .boards import METRIC, make_example
 from .model import make_model, make_optimizers
+from .planned import plan_commit
 
 
 def make_record(run: Run, work: Path, scales=SCALES) -> dict:
@@ -43,6 +44,7 @@ def make_record(run: Run, work: Path, scales=SCALES) -> dict:
         **found,
         "seconds": round(time.monotonic() - began),
         **made_on(),
+        **({"commit": plan_commit(plan)} if (plan := scales[run.scale].plan) else {}),
     }
 
 
@@ -77,6 +79,8 @@ def train(run: Run, work: Path, scales: dict) -> dict:
     """Train and test: the learning curve, and every outcome of the tests."""
     scale, task = scales[run.scale], TASKS[run.what]
     model, processor = make_model(run, scales, work)
+    if scale.before:
+        fit(model, processor, replace(run, what=scale.before), scale, scale.steps, run.rate)
     curve = fit(model, processor, run, scale, scale.steps, run.rate)
     unfinished = weights_path(run, scales, work).with_suffix(f".{os.getpid()}")
     save_model(model, str(unfinished))
