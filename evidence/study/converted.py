@@ -7,8 +7,9 @@ from evidence.markdown import table
 
 from .arms import CONVERSION, CONVERSIONS, PLAN, Run
 from .found import right
+from .planned import verdicts
 from .relations import PLACE_KINDS
-from .statistics import difference, holm, shown
+from .statistics import difference, shown
 
 SCALE = "converted"
 
@@ -19,39 +20,23 @@ def conversion_runs(records: dict, seeds: int | None = None) -> list[Run]:
     return base + [replace(run, what=CONVERSION, arm=arm) for run in base for arm in CONVERSIONS]
 
 
-def conversion_table(records: dict) -> str:
-    """One line for each arm, of the seeds that have it; nothing where there are none."""
+def conversion_tables(records: dict) -> dict[str, str]:
+    """By title, what every arm kept and learned, and the plan's verdicts; nothing before all runs are there."""
+    if any(run.name not in records for run in conversion_runs(records)):
+        return {}
     rows = []
     for arm in CONVERSIONS:
         runs = _runs(records, arm)
-        if not runs:
-            continue
         rows.append([arm, len(runs), *(shown([get(run) for run in runs.values()]) for get in COLUMNS.values())])
         again = [_steps_again(run, records) for run in runs.values()]
         reached = [steps for steps in again if steps is not None]
         rows[-1].append(f"{len(reached)} of {len(again)}" + (f", step {median(reached):g}" if reached else ""))
-    return table(["converted to", "seeds", *COLUMNS, "as before again"], rows)
-
-
-def conversion_claims(records: dict) -> str:
-    """The contrast, and beside it the family that it was named with."""
-    named, family = _difference(records, *PLAN["contrast"][:2]), []
-    found = [(pair, _difference(records, *pair)) for *pair, _ in PLAN["family"]]
-    family = [(pair, each) for pair, each in found if each]
-    corrected = holm([each.p for _, each in family])
-    lines = [(PLAN["contrast"][:2], named, named.p, "named")] if named else []
-    lines += [(pair, each, p, "family") for (pair, each), p in zip(family, corrected)]
-    rows = [
-        [
-            " minus ".join(pair),
-            role,
-            f"{each.mean:+.2f}",
-            "" if each.interval is None else "[{:+.2f}, {:+.2f}]".format(*each.interval),
-            "" if p is None else f"{p:.2g}",
-        ]
-        for pair, each, p, role in lines
-    ]
-    return table(["place questions at the end", "", "points", "95 %, not corrected", "p, Holm in the family"], rows)
+    return {
+        "Converting trained M-RoPE weights": verdicts(PLAN, lambda arm, other: _difference(records, arm, other)),
+        "Converting trained M-RoPE weights: by arm": table(
+            ["converted to", "seeds", *COLUMNS, "as before again"], rows
+        ),
+    }
 
 
 def _runs(records, arm):

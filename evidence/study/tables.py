@@ -6,10 +6,11 @@ from . import bias
 from .answers import chance, questions_of
 from .arms import BIAS, TASKS, Run
 from .claims import claims, claims_table
-from .converted import conversion_claims, conversion_table
+from .converted import conversion_tables
 from .experiments import RATE_ARMS, score
 from .found import Found, loss_by_distance, right, slope_over_cells, spread_over_cells
 from .statistics import shown
+from .two import picture_tables
 
 INTRODUCTION = """\
 Means over seeds with half their 95 % intervals (Student's t over seeds). All arms of a seed answer the same questions.
@@ -46,9 +47,8 @@ def tables(records: dict, scales: dict) -> dict[str, str]:
         }
         lost = {f"lost, text {bias.DISTANCES[-1]} units away, points": loss_by_distance}
         made[f"{scale}: position bias"] = _rows(found, BIAS, {**measures, **lost})
-    made["Converting trained M-RoPE weights"] = conversion_table(records)
-    made["Converting trained M-RoPE weights: the named contrast and its family"] = conversion_claims(records)
-    return {title: text for title, text in made.items() if text}
+    planned = picture_tables(records) | conversion_tables(records)
+    return {title: text for title, text in (made | planned).items() if text}
 
 
 def _rates(records, scale, scales):
