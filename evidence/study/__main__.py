@@ -19,15 +19,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .arms import PLAN_FILES, QUICK, SCALES, Run
-from .converted import conversion_runs
+from .converted import CONVERTED
 from .experiments import ORDER, runs_of
 from .planned import plan_commit
 from .records import RESULTS, EvidenceError, append, read_records, results_of
-from .two import picture_runs
+from .two import PICTURES
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".cache" / "evidence"
-PLANNED = {"pictures": picture_runs, "conversion": conversion_runs}
+PLANNED = {each.name: each for each in (PICTURES, CONVERTED)}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -89,7 +89,7 @@ def study(given: argparse.Namespace, scales: dict) -> None:
         while True:
             records = read_records(output, scales)
             if experiment in PLANNED:
-                runs = PLANNED[experiment](records, seeds)
+                runs = PLANNED[experiment].runs(records, seeds)
             else:
                 runs = runs_of(experiment, scale, seeds, records, scales)
             missing = [run for run in runs if run.name not in records]

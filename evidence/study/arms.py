@@ -20,7 +20,6 @@ CONVERSION = "conversion"
 # Experiments whose files name a contrast before the first run.
 PLAN_FILES = {name: Path(__file__).with_name(f"{name}.json") for name in ("pictures", "conversion")}
 PLANS = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in PLAN_FILES.items()}
-PLAN = PLANS["conversion"]
 
 LAYERS = 4
 # strategy_1 is the ring in every layer.
@@ -73,6 +72,9 @@ CONVERSIONS: dict[str, dict[float, dict]] = {
     },
     "ring by radius": {0: {"radius": 1}, 0.15: {"radius": 2.5}, 0.3: {"radius": 5}, 0.45: RING},
 }
+# The same with adapters alone that learn.
+LORA = " with LoRA"
+CONVERSIONS |= {arm + LORA: blocks for arm, blocks in CONVERSIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,8 @@ SCALES = {
 # Of the conversion: the range of the small scale, trained until it knows places.
 SCALES["converted"] = replace(
     SCALES["small"],
-    steps=PLAN["at_most"],
-    until=PLAN["until"],
+    steps=PLANS["conversion"]["at_most"],
+    until=PLANS["conversion"]["until"],
     arms=("grid-contiguous",),
     curve_points=120,
     plan="conversion",
@@ -179,7 +181,7 @@ class Run:
     def trained(self) -> "Run":
         """The run whose weights it starts from: itself, or the one on shapes (position bias) or on relations."""
         if self.what == CONVERSION:
-            return replace(self, what=PLAN["task"], arm="grid-contiguous", rate=1)
+            return replace(self, what=PLANS["conversion"]["task"], arm="grid-contiguous", rate=1)
         return replace(self, what="shapes") if self.what == BIAS else self
 
 

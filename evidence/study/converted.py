@@ -1,70 +1,79 @@
-"""What converting trained M-RoPE weights costs and brings, as `conversion.json` planned it before its runs."""
+"""What converting trained M-RoPE weights costs and brings: the runs that `conversion.json` plans, and what they say.
 
-from dataclasses import replace
+The arm `before` are the weights that all other arms of a seed start from.
+"""
+
 from statistics import median
 
 from evidence.markdown import table
 
-from .arms import CONVERSION, CONVERSIONS, PLAN, Run
+from .arms import CONVERSION, CONVERSIONS, LORA, PLANS, Run
 from .found import right
-from .planned import verdicts
+from .planned import Planned
 from .relations import PLACE_KINDS
-from .statistics import difference, shown
+from .statistics import shown
 
-SCALE = "converted"
+PLAN = PLANS["conversion"]
+FULL = [arm for arm in CONVERSIONS if not arm.endswith(LORA)]
 
 
-def conversion_runs(records: dict, seeds: int | None = None) -> list[Run]:
-    """The runs, seed by seed; all of the plan's seeds if not given."""
-    base = [Run(PLAN["task"], SCALE, "grid-contiguous", seed) for seed in PLAN["seeds"][:seeds]]
-    return base + [replace(run, what=CONVERSION, arm=arm) for run in base for arm in CONVERSIONS]
+def run(arm: str, seed: int, rate: float) -> Run:
+    """The run of an arm."""
+    if arm == "before":
+        return Run(PLAN["task"], "converted", "grid-contiguous", seed)
+    return Run(CONVERSION, "converted", arm, seed, rate)
+
+
+def places(record: dict, when: str = "tests", test: str = "as trained") -> float:
+    """The plan's measure, in percent: place questions that are right on boards as trained, at the end."""
+    return right({"tests": record[when]}, (test,), PLACE_KINDS)
+
+
+CONVERTED = Planned(
+    "conversion",
+    run,
+    places,
+    (
+        (["before", *FULL], len(PLAN["seeds"])),
+        ([arm for arm in CONVERSIONS if arm.endswith(LORA)], PLAN["other_seeds"]),
+    ),
+)
 
 
 def conversion_tables(records: dict) -> dict[str, str]:
-    """By title, what every arm kept and learned, and the plan's verdicts; nothing before all runs are there."""
-    if any(run.name not in records for run in conversion_runs(records)):
-        return {}
+    """By title, the plan's verdicts and what every arm kept and learned; nothing before all runs are there."""
+    found = CONVERTED.found(records)
     rows = []
-    for arm in CONVERSIONS:
-        runs = _runs(records, arm)
-        rows.append([arm, len(runs), *(shown([get(run) for run in runs.values()]) for get in COLUMNS.values())])
-        again = [_steps_again(run, records) for run in runs.values()]
-        reached = [steps for steps in again if steps is not None]
-        rows[-1].append(f"{len(reached)} of {len(again)}" + (f", step {median(reached):g}" if reached else ""))
+    for arm, own in found.items():
+        shown_of = [shown([get(each) for each in own.values() if key in each]) for key, get in COLUMNS.values()]
+        rows.append([arm, f"{CONVERTED.rate(arm, records):g}", len(own), *shown_of, ""])
+        if arm != "before":
+            again = [_steps_again(each["curve"], found["before"][seed]["curve"]) for seed, each in own.items()]
+            reached = [steps for steps in again if steps is not None]
+            rows[-1][-1] = f"{len(reached)} of {len(again)}" + (f", step {median(reached):g}" if reached else "")
+    if not rows:
+        return {}
+    titles = ["converted to", "rate", "seeds", *COLUMNS, "as before again"]
     return {
-        "Converting trained M-RoPE weights": verdicts(PLAN, lambda arm, other: _difference(records, arm, other)),
-        "Converting trained M-RoPE weights: by arm": table(
-            ["converted to", "seeds", *COLUMNS, "as before again"], rows
-        ),
+        "Converting trained M-RoPE weights": CONVERTED.verdicts(found),
+        "Converting trained M-RoPE weights: right, %": table(titles, rows),
     }
 
 
-def _runs(records, arm):
-    names = {seed: Run(CONVERSION, SCALE, arm, seed).name for seed in PLAN["seeds"]}
-    return {seed: records[name] for seed, name in names.items() if name in records}
-
-
-def _difference(records, arm, other):
-    runs, others = _runs(records, arm), _runs(records, other)
-    both = sorted(runs.keys() & others.keys())
-    return difference([_place(runs[seed]) - _place(others[seed]) for seed in both]) if both else None
-
-
-def _place(run, when="tests", test="as trained"):
-    return right({"tests": run[when]}, (test,), PLACE_KINDS)
-
-
-def _steps_again(run, records):
+def _steps_again(curve, before):
     """The first step at which as many watched place questions are right as before the conversion."""
-    base = records.get(Run(PLAN["task"], SCALE, "grid-contiguous", run["seed"]).name)
-    before = base["curve"][-1][2] if base else 1
-    return next((step for step, _, found in run["curve"] if found >= before), None)
+    return next((step for step, _, known in curve if known >= before[-1][2]), None)
 
 
+def _content(tests):
+    return right({"tests": tests}, kinds=("What shape",))
+
+
+# Title: the part of a record that it is of, and what it is.
 COLUMNS = {
-    "places at conversion, %": lambda run: _place(run, "converted"),
-    "places at the end, %": _place,
-    "places at the end, larger boards, %": lambda run: _place(run, test="larger"),
-    "content at conversion, %": lambda run: right({"tests": run["converted"]}, kinds=("What shape",)),
-    "content at the end, %": lambda run: right(run, kinds=("What shape",)),
+    "places at conversion": ("converted", lambda record: places(record, "converted")),
+    "content at conversion": ("converted", lambda record: _content(record["converted"])),
+    "places": ("tests", places),
+    "places, larger boards": ("tests", lambda record: places(record, test="larger")),
+    "content": ("tests", lambda record: _content(record["tests"])),
 }

@@ -1,5 +1,6 @@
 """The study's model under an arm: random text layers, a frozen vision tower, and how it is optimised."""
 
+import functools
 import tempfile
 from pathlib import Path
 
@@ -63,12 +64,16 @@ def make_model(run: Run, scales: dict, work: Path):
     return model, processor
 
 
-def make_optimizers(model, learning_rate: float) -> list:
-    """Muon for the matrices of the layers, which learn in half as many steps with it; AdamW for the rest."""
+def make_optimizers(model, learning_rate: float, fine_tuning: bool = False) -> list:
+    """Muon for the matrices of the layers, which learn in half as many steps with it; AdamW for the rest.
+
+    Args:
+        fine_tuning: AdamW for all, as whoever converts trained weights has it.
+    """
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     matrices = [parameter for name, parameter in trained if ".layers." in name and parameter.ndim == 2]
     others = [parameter for name, parameter in trained if not (".layers." in name and parameter.ndim == 2)]
-    return [
-        torch.optim.Muon(matrices, lr=5 * learning_rate, weight_decay=0.01),
-        torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
-    ]
+    adamw = functools.partial(torch.optim.AdamW, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    if fine_tuning:
+        return [adamw(matrices + others)]
+    return [torch.optim.Muon(matrices, lr=5 * learning_rate, weight_decay=0.01), adamw(others)]

@@ -1,15 +1,19 @@
-"""Experiments that a file plans before their first run: its commit, and what it names once all runs are there.
+"""Experiments that a file plans before their first run: its commit, their runs, and what they say once all are there.
 
-A plan names its `contrast`, a pair of arms, the `measure` that is compared, and beside it a `family` of pairs, each
-with the explanation that it asks about.
+A plan names its `contrast`, a pair of arms, and beside it a `family` of pairs, each with what it asks about; the
+`seeds`, none of which was used before; and `rates`, tried on `rate_seeds` by every arm but those of `rate_of`, which
+take another arm's best, or a number.
 """
 
 import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import mean
 
 from evidence.markdown import table
 
-from .arms import PLAN_FILES
-from .statistics import Difference, holm
+from .arms import PLAN_FILES, PLANS, Run
+from .statistics import difference, holm
 
 
 def plan_commit(name: str) -> str:
@@ -22,19 +26,86 @@ def plan_commit(name: str) -> str:
     return "" if git("status", "--porcelain") else git("log", "-1", "--format=%H")
 
 
-def verdicts(plan: dict, compare) -> str:
-    """The contrast, and beside it its family, whose p are corrected for their number.
+@dataclass(frozen=True)
+class Planned:
+    """A planned experiment.
 
-    Args:
-        compare: of an arm and another, how far the first is ahead on the seeds that both have.
+    Attributes:
+        name: of its plan.
+        run: of an arm, a seed and a rate, the run.
+        measure: of a record, the number that is compared and by which rates are chosen.
+        stages: arms with the number of their seeds, in the order in which they are made.
     """
-    named, family = compare(*plan["contrast"]), [compare(*pair) for pair in plan["family"].values()]
-    rows = [["the named contrast", plan["contrast"], named, named.p]]
-    rows += map(list, zip(plan["family"], plan["family"].values(), family, holm([each.p for each in family])))
-    titles = ["asks about", "difference", "points", "95 %, not corrected", "seeds", "p, Holm in the family"]
-    return table(titles, [[asks, " minus ".join(pair), *_shown(found, p)] for asks, pair, found, p in rows])
+
+    name: str
+    run: Callable[[str, int, float], Run]
+    measure: Callable[[dict], float]
+    stages: tuple[tuple[list[str], int], ...]
+
+    @property
+    def plan(self) -> dict:
+        """What the file says."""
+        return PLANS[self.name]
+
+    def runs(self, records: dict, seeds: int | None = None) -> list[Run]:
+        """The runs that can be named by now: of every stage the search for rates, and with it done, seed by seed.
+
+        Args:
+            seeds: how many of the plan's; all if not given.
+        """
+        made = []
+        for arms, count in self.stages:
+            tuned = [arm for arm in arms if arm not in self.plan["rate_of"]]
+            search = [run for arm in tuned for rate in self.plan["rates"] for run in self._searched(arm, rate)]
+            made += search
+            if any(run.name not in records for run in search):
+                break
+            for seed in self.plan["seeds"][:count][:seeds]:
+                made += [self.run(arm, seed, self.rate(arm, records)) for arm in arms]
+        return made
+
+    def _searched(self, arm, rate):
+        return [self.run(arm, seed, rate) for seed in self.plan["rate_seeds"]]
+
+    def rate(self, arm: str, records: dict) -> float:
+        """The rate with the highest mean of the measure over the seeds of the search."""
+        arm = self.plan["rate_of"].get(arm, arm)
+        if not isinstance(arm, str):
+            return arm
+        return max(
+            self.plan["rates"],
+            key=lambda rate: mean(self.measure(records[run.name]) for run in self._searched(arm, rate)),
+        )
+
+    def found(self, records: dict) -> dict[str, dict[int, dict]]:
+        """By arm and seed, the records; nothing before all runs are there."""
+        if any(run.name not in records for run in self.runs(records)):
+            return {}
+        return {
+            arm: {
+                seed: records[self.run(arm, seed, self.rate(arm, records)).name] for seed in self.plan["seeds"][:count]
+            }
+            for arms, count in self.stages
+            for arm in arms
+        }
+
+    def verdicts(self, found: dict[str, dict[int, dict]]) -> str:
+        """The contrast, and beside it its family, whose p are corrected for their number."""
+
+        def compare(arm, other):
+            both = sorted(found[arm].keys() & found[other].keys())
+            return difference([self.measure(found[arm][seed]) - self.measure(found[other][seed]) for seed in both])
+
+        plan = self.plan
+        named, family = compare(*plan["contrast"]), [compare(*pair) for pair in plan["family"].values()]
+        corrected = [named.p, *holm([each.p for each in family])]
+        asked = {"the named contrast": plan["contrast"], **plan["family"]}
+        rows = [
+            [about, " minus ".join(pair), f"{each.mean:+.1f}", _ends(each), len(each.by_seed), f"{p:.2g}"]
+            for (about, pair), each, p in zip(asked.items(), [named, *family], corrected)
+        ]
+        return table(["about", "difference", "points", "95 %, not corrected", "seeds", "p, Holm in the family"], rows)
 
 
-def _shown(found: Difference, p):
-    ends = "" if found.interval is None else "[{:+.1f}, {:+.1f}]".format(*found.interval)
-    return f"{found.mean:+.1f}", ends, len(found.by_seed), "" if p is None else f"{p:.2g}"
+def _ends(found):
+    return "[{:+.1f}, {:+.1f}]".format(*found.interval)

@@ -20,11 +20,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs side by side; and one 
 
 import torch
 import transformers
+from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_model, save_model
 
 from . import bias
 from .answers import evaluate, held_out_examples, make_test, share
-from .arms import BIAS, CONVERSION, CONVERSIONS, PLAN, QUICK, SCALES, TASKS, Run, recipe, weights_path
+from .arms import BIAS, CONVERSION, CONVERSIONS, LORA, PLANS, QUICK, SCALES, TASKS, Run, recipe, weights_path
 from .batches import make_batch
 from .boards import METRIC, make_example
 from .model import make_model, make_optimizers
@@ -91,17 +92,20 @@ def train(run: Run, work: Path, scales: dict) -> dict:
 
 def convert(run: Run, work: Path, scales: dict) -> dict:
     """Go on from weights that were trained under M-RoPE: `converted` are the tests before any further step."""
-    scale, task = replace(scales[run.scale], until=None), TASKS[run.trained.what]
+    scale, task = replace(scales[run.scale], until=None, curve_points=30), TASKS[run.trained.what]
     path = weights_path(run, scales, work)
     if not path.exists():
         train(run.trained, work, scales)
     model, processor = make_model(run, scales, work)
     load_model(model, path)
-    blocks, steps = CONVERSIONS[run.arm], min(PLAN["steps"], scale.steps)
+    blocks, steps = CONVERSIONS[run.arm], min(PLANS["conversion"]["steps"], scale.steps)
     model.set_circle_rope(blocks[max(blocks)])
     converted = test(model, processor, task, run, scale)
+    if run.arm.endswith(LORA):
+        where = r".*language_model\.layers\..*_proj"
+        inject_adapter_in_model(LoraConfig(r=8, lora_alpha=16, target_modules=where), model)
     at = {1 + round(share * steps): block for share, block in blocks.items()}
-    curve = fit(model, processor, run, scale, steps, PLAN["rate"] * run.rate, at)
+    curve = fit(model, processor, run, scale, steps, run.rate, at)
     return {"converted": converted, "curve": curve, "tests": test(model, processor, task, run, scale)}
 
 
@@ -120,7 +124,7 @@ def fit(model, processor, run: Run, scale, steps: int, rate: float, blocks: dict
         the learning curve, as [step, loss, share of right answers], of place questions where the task names them.
     """
     task = TASKS[run.trained.what]
-    optimizers = make_optimizers(model, rate * scale.learning_rate)
+    optimizers = make_optimizers(model, rate * scale.learning_rate, fine_tuning=run.what == CONVERSION)
     warmup = max(1, min(steps, 1000) // 10)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(

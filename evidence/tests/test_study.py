@@ -26,13 +26,14 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbe
 from circle_rope_imp import CircleGeometry, MRopeGeometry, VisionBlock, sequence_index
 from configuration_qwen2_5_vl_circle_rope import age_schedule, validate_circle_rope
 from evidence.geometry import SpacedGeometry
-from evidence.study import bias, digits, pairs, relations, shapes
+from evidence.study import bias, digits, pairs, relations, shapes, train
 from evidence.study.__main__ import study
 from evidence.study.answers import answer, chance, make_test, questions_of, share
 from evidence.study.arms import (
     ARMS,
     BIAS,
     CONVERSION,
+    CONVERSIONS,
     LAYERS,
     PLAN_FILES,
     PLANS,
@@ -46,7 +47,7 @@ from evidence.study.arms import (
 from evidence.study.batches import make_batch
 from evidence.study.boards import CELL, METRIC, TRAINED_ON, Board, is_held_out, make_example, place_name, place_names
 from evidence.study.claims import AGE, LARGER, NAMED, PARTS, TRAINED, TWO, Claim, claims, claims_table, front_tables
-from evidence.study.converted import conversion_runs, conversion_tables
+from evidence.study.converted import CONVERTED, conversion_tables
 from evidence.study.experiments import best_arms, best_rates, best_sections, rate_runs, runs_of
 from evidence.study.found import by_cell, loss_by_distance, right, slope_over_cells, spread_over_cells
 from evidence.study.model import make_model
@@ -55,7 +56,7 @@ from evidence.study.records import RESULTS, EvidenceError, append, parse_name, r
 from evidence.study.sections import interleaved_order, section_sizes
 from evidence.study.statistics import difference, holm
 from evidence.study.train import make_record
-from evidence.study.two import picture_runs, picture_tables
+from evidence.study.two import PICTURES, picture_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES_RUN = Run("shapes", "small", "grid-interleaved", 0)
@@ -400,30 +401,48 @@ def test_a_plan_that_was_changed_after_its_runs_is_refused(tmp_path):
         read_records(write(tmp_path / "runs.jsonl", changed), SCALES)
 
 
-def test_the_table_of_the_conversion_follows_from_its_runs():
+def test_with_lora_adapters_alone_are_trained(work):
+    which = Run(CONVERSION, "converted", "strategy_4 with LoRA", 0)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "test", lambda model, *_: seen.append(model) or {})
+        assert make_record(which, work, QUICK)["recipe"]["blocks"] == [[0, {"radius": 10, "AGE_mode": "strategy_4"}]]
+    learned = {name for name, each in seen[-1].named_parameters() if each.requires_grad}
+    assert len(learned) == 2 * 7 * LAYERS and all(".language_model.layers." in name for name in learned)
+    assert all("lora_" in name for name in learned) and seen[-1].config.circle_rope["AGE_mode"] == "strategy_4"
+
+
+def all_records(planned, record_of_run):
+    """All records of a planned experiment, as the function makes them of a run."""
     records = {}
-    for which in conversion_runs({}):
+    while missing := [each for each in planned.runs(records) if each.name not in records]:
+        records |= {each.name: record_of_run(each) for each in missing}
+    return records
+
+
+def test_what_the_conversion_says_follows_from_its_runs():
+    def made(which):
         known = {"mrope": (0.8, 0.8), "strategy_4": (0.5, 0.9)}.get(which.arm, (0.5, 0.7))
-        before, after = (
+        tests = [
             {
-                test: {
-                    kind: "1" * round(10 * each) + "0" * round(10 - 10 * each) for kind in ("Where is", "What shape")
-                }
+                test: dict.fromkeys(("Where is", "What shape"), "1" * round(10 * each) + "0" * round(10 - 10 * each))
                 for test in relations.TESTS
             }
             for each in known
-        )
-        curve = [[5, 1.0, 0.6 + 0.01 * which.seed], [10, 1.0, known[1]]]
-        records[which.name] = record_of(which, converted=before, tests=after, curve=curve)
+        ]
         if which.what == "relations":
-            records[which.name]["curve"] = [[5, 1.0, 0.85]]
+            return record_of(which, tests=tests[0], curve=[[5, 1.0, 0.85]])
+        curve = [[5, 1.0, 0.6], [10, 1.0, known[1]]]
+        return record_of(which, converted=tests[0], tests=tests[1], curve=curve)
+
+    records, plan = all_records(CONVERTED, made), PLANS["conversion"]
     verdicts, lines = (text.splitlines()[2:] for text in conversion_tables(records).values())
-    assert (
-        "| strategy_4 | 8 | 50.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 50.0 ± 0.0 | 90.0 ± 0.0 | 8 of 8, step 10 |"
-        in lines
-    )
-    assert any(line.startswith("| ring | 8 |") and line.endswith("| 0 of 8 |") for line in lines)
-    assert verdicts[0].startswith("| the named contrast | strategy_4 minus mrope | +10.0 |") and len(verdicts) == 6
+    seeds, fewer = len(plan["seeds"]), plan["other_seeds"]
+    ends = " | 50.0 ± 0.0 | 50.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 |"
+    assert f"| strategy_4 | {min(plan['rates'])} | {seeds}{ends} {seeds} of {seeds}, step 10 |" in lines
+    assert any(line.startswith("| ring with LoRA |") and line.endswith(f"| 0 of {fewer} |") for line in lines)
+    assert verdicts[0].startswith("| the named contrast | strategy_4 minus mrope | +10.0 |")
+    assert len(verdicts) == 1 + len(plan["family"]) and len(lines) == 1 + len(CONVERSIONS)
     assert conversion_tables(dict(list(records.items())[:-1])) == {}
 
 
@@ -477,35 +496,34 @@ def test_the_arms_codes_of_two_pictures_are_as_alike_as_the_plan_says(work):
         assert sum(alike) / 4 == pytest.approx(code, abs=0.006), name
 
 
-def planned_records(right_of):
+def records_of_two(right_of):
     """All records of the plan of two pictures, with the share of right answers that `right_of` gives a run."""
-    records = {}
-    while missing := [each for each in picture_runs(records) if each.name not in records]:
-        for each in missing:
-            curve = [[step, 0.1, right_of(each)] for step in range(1, 21)]
-            record = record_of(each, right_of(each), curve=curve)
-            record["tests"]["as trained"]["Which is"] = record["tests"]["as trained"]["Where is"]
-            records[each.name] = record
-    return records
+
+    def made(which):
+        record = record_of(which, right_of(which), curve=[[step, 0.1, right_of(which)] for step in range(1, 21)])
+        record["tests"]["as trained"]["Which is"] = record["tests"]["as trained"]["Where is"]
+        return record
+
+    return all_records(PICTURES, made)
 
 
 def test_the_contrast_of_two_pictures_comes_first_and_every_arm_has_its_rate():
-    search = picture_runs({})
+    search = PICTURES.runs({})
     assert len(search) == 12 and {each.arm for each in search} == {"grid-reset", "ring-interleaved"}
     assert {each.seed for each in search} == {290, 291} and {each.rate for each in search} == {0.5, 1, 2}
-    records = planned_records(lambda each: 0.9 if each.rate == (2 if "ring" in each.arm else 0.5) else 0.5)
+    records = records_of_two(lambda each: 0.9 if each.rate == (2 if "ring" in each.arm else 0.5) else 0.5)
     assert len(records) == 12 + 2 * 24 + 24 + 10 * 10
     found = [parse_name(name) for name in records]
     assert {each.arm for each in found[12:60]} == {"grid-reset", "ring-interleaved"}
     assert {each.seed for each in found[12:60]} == set(range(200, 224))
     assert all(each.rate == (2 if "ring" in each.arm else 0.5) for each in found if each.seed < 290)
-    assert len(picture_runs(records, seeds=1)) == 12 + 2 + 24 + 10
+    assert len(PICTURES.runs(records, seeds=1)) == 12 + 2 + 24 + 10
     used = {parse_name(name).seed for name in read_records(RESULTS, SCALES)}
     assert not used & {*PLANS["pictures"]["seeds"], *PLANS["pictures"]["rate_seeds"]}
 
 
 def test_nothing_is_said_of_two_pictures_before_all_runs_are_there():
-    records = planned_records(lambda each: 0.5 + 0.001 * (each.seed % 2) + 0.2 * (each.arm == "ring-interleaved"))
+    records = records_of_two(lambda each: 0.5 + 0.001 * (each.seed % 2) + 0.2 * (each.arm == "ring-interleaved"))
     verdicts, table = (text.splitlines()[2:] for text in picture_tables(records).values())
     named, *family = verdicts
     assert named.startswith("| the named contrast | two/grid-reset minus two/ring-interleaved | -20.0 |")
