@@ -68,7 +68,7 @@ def why(records: dict, scales: dict):
                 continue
             known = [right(record, ("as trained",), ("Where is", "Which is")) for record in runs]
             rope = scale.rope(sections)
-            text, image = place(LAYOUTS[layout], 3 * scale.cell_tokens, 3 * scale.cell_tokens)
+            _, image, text = place(LAYOUTS[layout], 3 * scale.cell_tokens, 3 * scale.cell_tokens)
             for axes, x in zip(line, (per_token_distance(text, image).item(), logit_spread(image, rope))):
                 fill = "white" if rope.interleaved else COLOURS[layout]
                 style = {"color": COLOURS[layout], "markerfacecolor": fill, "fmt": "o", "capsize": 3}

@@ -27,7 +27,7 @@ from .two import PICTURES
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".cache" / "evidence"
-PLANNED = {each.name: each for each in (PICTURES, CONVERTED)}
+PLANNED = {"pictures": PICTURES, "conversion": CONVERTED}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -80,18 +80,15 @@ def study(given: argparse.Namespace, scales: dict) -> None:
     if given.experiment:
         order = [(each, None if each in PLANNED else given.scale or "small") for each in given.experiment]
     for experiment, scale in order:
-        output = given.output or results_of(experiment)
+        output, planned = given.output or results_of(experiment), PLANNED.get(experiment)
         seeds = min(given.seeds or scales[scale].seeds, scales[scale].seeds) if scale else given.seeds
-        if not (scale or given.quick or plan_commit(experiment)):
+        if planned and not (given.quick or plan_commit(experiment)):
             raise EvidenceError(
                 f"{PLAN_FILES[experiment].name} is not committed as it is: commit it before a run that it plans."
             )
         while True:
             records = read_records(output, scales)
-            if experiment in PLANNED:
-                runs = PLANNED[experiment].runs(records, seeds)
-            else:
-                runs = runs_of(experiment, scale, seeds, records, scales)
+            runs = planned.runs(records, seeds) if planned else runs_of(experiment, scale, seeds, records, scales)
             missing = [run for run in runs if run.name not in records]
             if not missing:
                 break

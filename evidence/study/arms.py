@@ -139,28 +139,16 @@ SCALES = {
         hidden=128,
     ),
 }
-# Of the conversion: the range of the small scale, trained until it knows places.
-SCALES["converted"] = replace(
-    SCALES["small"],
-    steps=PLANS["conversion"]["at_most"],
-    until=PLANS["conversion"]["until"],
-    arms=("grid-contiguous",),
-    curve_points=120,
-    plan="conversion",
-)
+# Of the conversion: as its plan says, trained until places are known.
+SCALES["converted"] = replace(SCALES["small"], **PLANS["conversion"]["scale"], plan="conversion")
 # Of two pictures: as before, for longer, and from weights that know places on one picture.
 SCALES["two"] = replace(SCALES["small"], plan="pictures")
 SCALES["two long"] = replace(SCALES["two"], steps=1500)
 SCALES["two from one"] = replace(SCALES["two"], before="shapes")
 
-
-def _quick(scale):
-    sizes = {"steps": 2, "tower_steps": 2, "batch": 2, "curve_points": 2, "curve_pictures": 16}
-    return replace(scale, **sizes, board_pictures=16, probe_scenes=2, seeds=2)
-
-
 # Every step of the study, to see that it works; what it finds means nothing.
-QUICK = {name: _quick(scale) for name, scale in SCALES.items()}
+FEW = {"steps": 2, "tower_steps": 2, "batch": 2, "curve_points": 2, "board_pictures": 16, "seeds": 2}
+QUICK = {name: Scale(**{**asdict(scale), **FEW, "probe_scenes": 2}) for name, scale in SCALES.items()}
 
 
 @dataclass(frozen=True)
@@ -213,14 +201,8 @@ def weights_path(run: Run, scales: dict[str, Scale], work: Path) -> Path:
 
 def tower_path(run: Run, scales: dict[str, Scale], work: Path) -> Path:
     """Where the vision tower is that all runs of a scale and a task share."""
-    scale = scales[run.scale]
-    made_of = [
-        METRIC,
-        scale.patch_size,
-        scale.hidden,
-        scale.batch,
-        TASKS[run.trained.what].TOWER_STEPS * scale.tower_steps,
-    ]
+    scale, task = scales[run.scale], TASKS[run.trained.what]
+    made_of = [METRIC, scale.patch_size, scale.hidden, scale.batch, task.TOWER_STEPS * scale.tower_steps]
     return work / f"tower-{run.trained.what}-{run.scale}-{_digest(made_of)}.safetensors"
 
 

@@ -14,7 +14,7 @@ from .relations import PLACE_KINDS
 from .statistics import shown
 
 PLAN = PLANS["conversion"]
-FULL = [arm for arm in CONVERSIONS if not arm.endswith(LORA)]
+CONTENT = ("What shape",)
 
 
 def run(arm: str, seed: int, rate: float) -> Run:
@@ -24,33 +24,37 @@ def run(arm: str, seed: int, rate: float) -> Run:
     return Run(CONVERSION, "converted", arm, seed, rate)
 
 
-def places(record: dict, when: str = "tests", test: str = "as trained") -> float:
+def places(record: dict, when: str = "tests", tests=("one picture", "two pictures")) -> float:
     """The plan's measure, in percent: place questions that are right on boards as trained, at the end."""
-    return right({"tests": record[when]}, (test,), PLACE_KINDS)
+    return right({"tests": record[when]}, tests, PLACE_KINDS)
 
 
-CONVERTED = Planned(
-    "conversion",
-    run,
-    places,
-    (
-        (["before", *FULL], len(PLAN["seeds"])),
-        ([arm for arm in CONVERSIONS if arm.endswith(LORA)], PLAN["other_seeds"]),
-    ),
-)
+FULL, ADAPTERS = ([arm for arm in CONVERSIONS if arm.endswith(LORA) == with_lora] for with_lora in (False, True))
+STAGES = ((["before", *FULL], len(PLAN["seeds"])), (ADAPTERS, PLAN["other_seeds"]))
+CONVERTED = Planned(PLAN, run, places, STAGES)
+# Of a record, by title: the part of it that it is of, and what it is.
+COLUMNS = {
+    "places at conversion": ("converted", lambda record: places(record, "converted")),
+    "content at conversion": ("converted", lambda record: right({"tests": record["converted"]}, kinds=CONTENT)),
+    "places": ("tests", places),
+    "places, two pictures": ("tests", lambda record: places(record, tests=("two pictures",))),
+    "places, larger boards": ("tests", lambda record: places(record, tests=("larger",))),
+    "content": ("tests", lambda record: right(record, kinds=CONTENT)),
+}
 
 
 def conversion_tables(records: dict) -> dict[str, str]:
     """By title, the plan's verdicts and what every arm kept and learned; nothing before all runs are there."""
-    found = CONVERTED.found(records)
-    rows = []
+    found, rows = CONVERTED.found(records), []
     for arm, own in found.items():
-        shown_of = [shown([get(each) for each in own.values() if key in each]) for key, get in COLUMNS.values()]
-        rows.append([arm, f"{CONVERTED.rate(arm, records):g}", len(own), *shown_of, ""])
+        cells = [shown([get(each) for each in own.values() if key in each]) for key, get in COLUMNS.values()]
+        rows.append([arm, f"{CONVERTED.rate(arm, records):g}", len(own), *cells, ""])
         if arm != "before":
-            again = [_steps_again(each["curve"], found["before"][seed]["curve"]) for seed, each in own.items()]
-            reached = [steps for steps in again if steps is not None]
-            rows[-1][-1] = f"{len(reached)} of {len(again)}" + (f", step {median(reached):g}" if reached else "")
+            # The first look at which as many watched place questions are right as at the last one before.
+            before = {seed: each["curve"][-1][2] for seed, each in found["before"].items()}
+            again = [[step for step, _, known in each["curve"] if known >= before[seed]] for seed, each in own.items()]
+            reached = [steps[0] for steps in again if steps]
+            rows[-1][-1] = f"{len(reached)} of {len(own)}" + (f", step {median(reached):g}" if reached else "")
     if not rows:
         return {}
     titles = ["converted to", "rate", "seeds", *COLUMNS, "as before again"]
@@ -58,22 +62,3 @@ def conversion_tables(records: dict) -> dict[str, str]:
         "Converting trained M-RoPE weights": CONVERTED.verdicts(found),
         "Converting trained M-RoPE weights: right, %": table(titles, rows),
     }
-
-
-def _steps_again(curve, before):
-    """The first step at which as many watched place questions are right as before the conversion."""
-    return next((step for step, _, known in curve if known >= before[-1][2]), None)
-
-
-def _content(tests):
-    return right({"tests": tests}, kinds=("What shape",))
-
-
-# Title: the part of a record that it is of, and what it is.
-COLUMNS = {
-    "places at conversion": ("converted", lambda record: places(record, "converted")),
-    "content at conversion": ("converted", lambda record: _content(record["converted"])),
-    "places": ("tests", places),
-    "places, larger boards": ("tests", lambda record: places(record, test="larger")),
-    "content": ("tests", lambda record: _content(record["tests"])),
-}

@@ -7,12 +7,12 @@ take another arm's best, or a number.
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import mean
+from typing import NamedTuple
 
 from evidence.markdown import table
 
-from .arms import PLAN_FILES, PLANS, Run
+from .arms import PLAN_FILES, Run
 from .statistics import difference, holm
 
 
@@ -26,33 +26,23 @@ def plan_commit(name: str) -> str:
     return "" if git("status", "--porcelain") else git("log", "-1", "--format=%H")
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(NamedTuple):
     """A planned experiment.
 
     Attributes:
-        name: of its plan.
+        plan: what its file says.
         run: of an arm, a seed and a rate, the run.
-        measure: of a record, the number that is compared and by which rates are chosen.
+        measure: of a record, the number that is compared, and by which rates are chosen.
         stages: arms with the number of their seeds, in the order in which they are made.
     """
 
-    name: str
+    plan: dict
     run: Callable[[str, int, float], Run]
     measure: Callable[[dict], float]
     stages: tuple[tuple[list[str], int], ...]
 
-    @property
-    def plan(self) -> dict:
-        """What the file says."""
-        return PLANS[self.name]
-
     def runs(self, records: dict, seeds: int | None = None) -> list[Run]:
-        """The runs that can be named by now: of every stage the search for rates, and with it done, seed by seed.
-
-        Args:
-            seeds: how many of the plan's; all if not given.
-        """
+        """The runs that can be named by now: of every stage the search for rates, and with it done, seed by seed."""
         made = []
         for arms, count in self.stages:
             tuned = [arm for arm in arms if arm not in self.plan["rate_of"]]
@@ -60,9 +50,12 @@ class Planned:
             made += search
             if any(run.name not in records for run in search):
                 break
-            for seed in self.plan["seeds"][:count][:seeds]:
+            for seed in self._seeds(count)[:seeds]:
                 made += [self.run(arm, seed, self.rate(arm, records)) for arm in arms]
         return made
+
+    def _seeds(self, count):
+        return self.plan["seeds"][:count]
 
     def _searched(self, arm, rate):
         return [self.run(arm, seed, rate) for seed in self.plan["rate_seeds"]]
@@ -72,19 +65,18 @@ class Planned:
         arm = self.plan["rate_of"].get(arm, arm)
         if not isinstance(arm, str):
             return arm
-        return max(
-            self.plan["rates"],
-            key=lambda rate: mean(self.measure(records[run.name]) for run in self._searched(arm, rate)),
-        )
+
+        def known(rate):
+            return mean(self.measure(records[run.name]) for run in self._searched(arm, rate))
+
+        return max(self.plan["rates"], key=known)
 
     def found(self, records: dict) -> dict[str, dict[int, dict]]:
         """By arm and seed, the records; nothing before all runs are there."""
         if any(run.name not in records for run in self.runs(records)):
             return {}
         return {
-            arm: {
-                seed: records[self.run(arm, seed, self.rate(arm, records)).name] for seed in self.plan["seeds"][:count]
-            }
+            arm: {seed: records[self.run(arm, seed, self.rate(arm, records)).name] for seed in self._seeds(count)}
             for arms, count in self.stages
             for arm in arms
         }
@@ -96,16 +88,12 @@ class Planned:
             both = sorted(found[arm].keys() & found[other].keys())
             return difference([self.measure(found[arm][seed]) - self.measure(found[other][seed]) for seed in both])
 
-        plan = self.plan
-        named, family = compare(*plan["contrast"]), [compare(*pair) for pair in plan["family"].values()]
+        asked = {"the named contrast": self.plan["contrast"], **self.plan["family"]}
+        named, *family = differences = [compare(*pair) for pair in asked.values()]
         corrected = [named.p, *holm([each.p for each in family])]
-        asked = {"the named contrast": plan["contrast"], **plan["family"]}
         rows = [
-            [about, " minus ".join(pair), f"{each.mean:+.1f}", _ends(each), len(each.by_seed), f"{p:.2g}"]
-            for (about, pair), each, p in zip(asked.items(), [named, *family], corrected)
+            [about, " minus ".join(pair), f"{each.mean:+.1f}", "[{:+.1f}, {:+.1f}]".format(*each.interval)]
+            + [len(each.by_seed), f"{p:.2g}"]
+            for (about, pair), each, p in zip(asked.items(), differences, corrected)
         ]
         return table(["about", "difference", "points", "95 %, not corrected", "seeds", "p, Holm in the family"], rows)
-
-
-def _ends(found):
-    return "[{:+.1f}, {:+.1f}]".format(*found.interval)

@@ -126,18 +126,15 @@ def fit(model, processor, run: Run, scale, steps: int, rate: float, blocks: dict
     task = TASKS[run.trained.what]
     optimizers = make_optimizers(model, rate * scale.learning_rate, fine_tuning=run.what == CONVERSION)
     warmup = max(1, min(steps, 1000) // 10)
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: min((step + 1) / warmup, 1 if scale.until else 0.5 * (1 + math.cos(math.pi * step / steps))),
-        )
-        for optimizer in optimizers
-    ]
+
+    def rate_at(step):
+        return min((step + 1) / warmup, 1 if scale.until else 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate_at) for optimizer in optimizers]
     # The same pictures and questions in the same order for every arm.
     rng = random.Random(f"{'train' if run.what in TASKS else run.what} {run.seed}")
-    watched = list(
-        held_out_examples(task, task.TRAINED_ON, f"watch {run.seed}", scale.curve_pictures, scale.questions)
-    )
+    sizes = scale.curve_pictures, scale.questions
+    watched = list(held_out_examples(task, task.TRAINED_ON, f"watch {run.seed}", *sizes))
     every = max(1, steps // scale.curve_points)
     curve, losses = [], []
     model.train()

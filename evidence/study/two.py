@@ -23,7 +23,7 @@ def places(record: dict, kinds=tuple(PLAN["kinds"])) -> float:
 
 
 STAGES = ((PLAN["contrast"], len(PLAN["seeds"])), (OTHERS, PLAN["other_seeds"]))
-PICTURES = Planned("pictures", run, places, STAGES)
+PICTURES = Planned(PLAN, run, places, STAGES)
 
 
 def picture_tables(records: dict) -> dict[str, str]:

@@ -45,7 +45,7 @@ from evidence.study.arms import (
     weights_path,
 )
 from evidence.study.batches import make_batch
-from evidence.study.boards import CELL, METRIC, TRAINED_ON, Board, is_held_out, make_example, place_name, place_names
+from evidence.study.boards import CELL, METRIC, Board, is_held_out, make_example, place_name, place_names
 from evidence.study.claims import AGE, LARGER, NAMED, PARTS, TRAINED, TWO, Claim, claims, claims_table, front_tables
 from evidence.study.converted import CONVERTED, conversion_tables
 from evidence.study.experiments import best_arms, best_rates, best_sections, rate_runs, runs_of
@@ -54,6 +54,7 @@ from evidence.study.model import make_model
 from evidence.study.planned import plan_commit
 from evidence.study.records import RESULTS, EvidenceError, append, parse_name, read_records
 from evidence.study.sections import interleaved_order, section_sizes
+from evidence.study.shapes import TRAINED_ON
 from evidence.study.statistics import difference, holm
 from evidence.study.train import make_record
 from evidence.study.two import PICTURES, picture_tables
@@ -200,7 +201,10 @@ def test_every_answer_can_be_read_off_the_scene(name, seed):
             way = next(step for words, step in relations.WAYS.items() if words in text)
             start = divmod(named[0].cell, board.width)
             there = tuple(place + step for place, step in zip(start, way))
-            assert [each.shape for each in things if divmod(each.cell, board.width) == there] == [told]
+            (scene,) = (scene for scene in example.scenes if named[0] in scene)
+            assert [each.shape for each in scene if divmod(each.cell, board.width) == there] == [told]
+        elif kind == "Which picture":
+            assert told == ("first", "second")[named[0] in example.scenes[1]] and len(example.scenes) == 2
         elif kind == "Which digit":
             assert [each.name for each in things if text == f"Which digit is {place_name(each.cell, board)}?"] == [
                 told
@@ -216,7 +220,7 @@ def test_every_answer_can_be_read_off_the_scene(name, seed):
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_a_thing_looks_the_same_in_every_cell(task):
-    rng, board = random.Random(1), Board(3, 3, 3, 3)
+    rng, board = random.Random(1), relations.Boards(3, 3, 3, 3, pictures=2)
     example = make_example(task, rng, board, held_out=True)
     first = example.scenes[0][0]
     cells = [thing.cell for thing in example.scenes[0]]
@@ -230,7 +234,7 @@ def test_a_thing_looks_the_same_in_every_cell(task):
 
     before, after = task.draw(example)[0], task.draw(moved)[0]
     assert cut(before, first.cell) == cut(after, free) and cut(before, free) == cut(after, first.cell)
-    assert len(task.draw(example)) == len(example.scenes) == 1 + (task is pairs)
+    assert len(task.draw(example)) == len(example.scenes) == (2 if task in (pairs, relations) else 1)
     assert all(side % (2 * scale.patch_size) == 0 for side in before.size for scale in SCALES.values())
 
 
@@ -438,7 +442,7 @@ def test_what_the_conversion_says_follows_from_its_runs():
     records, plan = all_records(CONVERTED, made), PLANS["conversion"]
     verdicts, lines = (text.splitlines()[2:] for text in conversion_tables(records).values())
     seeds, fewer = len(plan["seeds"]), plan["other_seeds"]
-    ends = " | 50.0 ± 0.0 | 50.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 |"
+    ends = " | 50.0 ± 0.0 | 50.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 |"
     assert f"| strategy_4 | {min(plan['rates'])} | {seeds}{ends} {seeds} of {seeds}, step 10 |" in lines
     assert any(line.startswith("| ring with LoRA |") and line.endswith(f"| 0 of {fewer} |") for line in lines)
     assert verdicts[0].startswith("| the named contrast | strategy_4 minus mrope | +10.0 |")
