@@ -19,16 +19,9 @@ from .study.boards import Board, make_example
 from .study.found import Found, right
 from .study.statistics import interval
 
-RC = {
-    "figure.facecolor": "white",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "font.size": 9,
-    "legend.frameon": False,
-}
+RC = {"figure.facecolor": "white", "font.size": 9, "legend.frameon": False}
+RC |= {"axes.spines.top": False, "axes.spines.right": False}
+RC |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "0.9"}
 # By layout the colour, by sections the marker's filling.
 COLOURS = {"grid": "tab:green", "ring": "#a50f15", "shared": "black", "flattened": "tab:gray"}
 

@@ -7,7 +7,7 @@ from statistics import median
 
 from evidence.markdown import table
 
-from .arms import CONVERSION, CONVERSIONS, LORA, PLANS, Run
+from .arms import CONVERSION, CONVERSIONS, PLANS, Run
 from .found import right
 from .planned import Planned
 from .relations import PLACE_KINDS
@@ -29,8 +29,8 @@ def places(record: dict, when: str = "tests", tests=("one picture", "two picture
     return right({"tests": record[when]}, tests, PLACE_KINDS)
 
 
-FULL, ADAPTERS = ([arm for arm in CONVERSIONS if arm.endswith(LORA) == with_lora] for with_lora in (False, True))
-STAGES = ((["before", *FULL], len(PLAN["seeds"])), (ADAPTERS, PLAN["other_seeds"]))
+OTHERS = [arm for arm in CONVERSIONS if arm not in PLAN["contrast"]]
+STAGES = ((["before", *PLAN["contrast"]], len(PLAN["seeds"])), (OTHERS, PLAN["other_seeds"]))
 CONVERTED = Planned(PLAN, run, places, STAGES)
 # Of a record, by title: the part of it that it is of, and what it is.
 COLUMNS = {

@@ -1,5 +1,4 @@
-"""The task of things beside things, on one picture or two: what is left of, right of, above or below another, where a
-thing is, which of two is higher, and which picture a thing is in.
+"""The task of things beside things, on one picture or two: what is beside another, where it is, in which picture.
 
 No place or relation can be read off one cell, which is all that the tower sees. Content is asked, too, so that what a
 model forgets can be told from what it no longer places.
