@@ -1,7 +1,7 @@
 """Experiments that a file plans before their first run: its commit, their runs, and what they say once all are there.
 
-A plan names its `contrast`, a pair of arms, and beside it a `family` of pairs, each with what it asks about; the
-`seeds`, none of which was used before; and `rates`, tried on `rate_seeds` by every arm but those of `rate_of`, which
+A plan names its `contrast`, a pair of arms, and beside it a `family` of pairs, each with what it asks about; `seeds`
+that were never used; and `rates`, of all arms or by arm, tried on `rate_seeds` by all but those of `rate_of`, which
 take another arm's best, or a number.
 """
 
@@ -46,7 +46,7 @@ class Planned(NamedTuple):
         made = []
         for arms, count in self.stages:
             tuned = [arm for arm in arms if arm not in self.plan["rate_of"]]
-            search = [run for arm in tuned for rate in self.plan["rates"] for run in self._searched(arm, rate)]
+            search = [run for arm in tuned for rate in self._rates(arm) for run in self._searched(arm, rate)]
             made += search
             if any(run.name not in records for run in search):
                 break
@@ -56,6 +56,10 @@ class Planned(NamedTuple):
 
     def _seeds(self, count):
         return self.plan["seeds"][:count]
+
+    def _rates(self, arm):
+        rates = self.plan["rates"]
+        return rates[arm] if isinstance(rates, dict) else rates
 
     def _searched(self, arm, rate):
         return [self.run(arm, seed, rate) for seed in self.plan["rate_seeds"]]
@@ -69,7 +73,7 @@ class Planned(NamedTuple):
         def known(rate):
             return mean(self.measure(records[run.name]) for run in self._searched(arm, rate))
 
-        return max(self.plan["rates"], key=known)
+        return max(self._rates(arm), key=known)
 
     def found(self, records: dict) -> dict[str, dict[int, dict]]:
         """By arm and seed, the records; nothing before all runs are there."""

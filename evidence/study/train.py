@@ -102,8 +102,7 @@ def convert(run: Run, work: Path, scales: dict) -> dict:
     model.set_circle_rope(blocks[max(blocks)])
     converted = test(model, processor, task, run, scale)
     if run.arm.endswith(LORA):
-        where = r".*language_model\.layers\..*_proj"
-        inject_adapter_in_model(LoraConfig(r=8, lora_alpha=16, target_modules=where), model)
+        inject_adapter_in_model(LoraConfig(r=8, lora_alpha=16, target_modules=r".*language_model.*_proj"), model)
     at = {1 + round(share * steps): block for share, block in blocks.items()}
     curve = fit(model, processor, run, scale, steps, run.rate, at)
     return {"converted": converted, "curve": curve, "tests": test(model, processor, task, run, scale)}

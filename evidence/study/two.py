@@ -22,8 +22,7 @@ def places(record: dict, kinds=tuple(PLAN["kinds"])) -> float:
     return right(record, ("as trained",), kinds)
 
 
-STAGES = ((PLAN["contrast"], len(PLAN["seeds"])), (OTHERS, PLAN["other_seeds"]))
-PICTURES = Planned(PLAN, run, places, STAGES)
+PICTURES = Planned(PLAN, run, places, ((PLAN["contrast"], len(PLAN["seeds"])), (OTHERS, PLAN["other_seeds"])))
 
 
 def picture_tables(records: dict) -> dict[str, str]:

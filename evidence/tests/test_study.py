@@ -443,7 +443,7 @@ def test_what_the_conversion_says_follows_from_its_runs():
     verdicts, lines = (text.splitlines()[2:] for text in conversion_tables(records).values())
     seeds, fewer = len(plan["seeds"]), plan["other_seeds"]
     ends = " | 50.0 ± 0.0 | 50.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 |"
-    assert f"| strategy_4 | {min(plan['rates'])} | {seeds}{ends} {seeds} of {seeds}, step 10 |" in lines
+    assert f"| strategy_4 | {min(plan['rates']['strategy_4'])} | {seeds}{ends} {seeds} of {seeds}, step 10 |" in lines
     assert any(line.startswith("| ring with LoRA |") and line.endswith(f"| 0 of {fewer} |") for line in lines)
     assert verdicts[0].startswith("| the named contrast | strategy_4 minus mrope | +10.0 |")
     assert len(verdicts) == 1 + len(plan["family"]) and len(lines) == 1 + len(CONVERSIONS)
