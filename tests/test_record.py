@@ -24,7 +24,7 @@ def filled(*parts):
 
 
 # Two samples of six slots: text and a picture of two tokens each, the second behind a pad.
-ROWS = rows([0, (1.5, 2, 2.5), (1, 3, 2), 4, 5, 6], [0, 0, (1, 7, 3), (1, 8, 2), 3, 4])
+ROWS = rows([0, (1.5, 2, 2.5), (1, 3, 2), 4, 5, 6], [0, 0, (1, 9, 3), (1, 8, 2), 3, 4])
 REAL = mask([1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1])
 PICTURES = mask([0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0])
 FIRSTS = mask([0, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0])
@@ -39,10 +39,10 @@ def says(record, slot):
 @pytest.mark.parametrize(
     "slot, text, free, pictures",
     [
-        (6, [7, 5], [7, 9], [1, 1]),  # text goes on one above the last text, a picture above all
-        (4, [5, 9], [5, 9], [1, 1]),  # behind the second's picture: above its largest component
+        (6, [7, 5], [7, 10], [1, 1]),  # text goes on one above the last text, a picture above all
+        (4, [5, 10], [5, 10], [1, 1]),  # behind the second's picture: above its largest component
         (1, [1, 0], [1, 0], [0, 0]),  # the second has but a pad
-        (9, [10, 8], [7, 9], [1, 1]),  # three slots that nobody recorded hold text
+        (9, [10, 8], [7, 10], [1, 1]),  # three slots that nobody recorded hold text
     ],
 )
 def test_where_samples_go_on(slot, text, free, pictures):
@@ -58,7 +58,7 @@ def test_a_cache_that_ends_inside_a_picture_says_where_it_begins(slot, sample, b
 
 def test_pads_at_the_end_count_nothing():
     record = filled(PROMPT, Part(6, rows([7, 8], [5, 0]), mask([1, 1], [1, 0])))
-    assert says(record, 8) == ([9, 6], [9, 9], [1, 1])
+    assert says(record, 8) == ([9, 6], [9, 10], [1, 1])
 
 
 def test_samples_are_chosen_and_chosen_again():
@@ -73,11 +73,11 @@ def test_samples_are_chosen_and_chosen_again():
 def test_what_was_cut_back_is_gone():
     record = filled(PROMPT, Part(6, rows([7, 8], [5, 6])))
     record.cut(7)
-    assert says(record, 7) == ([8, 6], [8, 9], [1, 1])
+    assert says(record, 7) == ([8, 6], [8, 10], [1, 1])
     record.add(Part(7, rows([30], [40])))
     assert says(record, 8) == ([31, 41], [31, 41], [1, 1])
     record.cut(5)
-    assert says(record, 8) == ([9, 7], [6, 9], [1, 1])  # and three of text
+    assert says(record, 8) == ([9, 7], [6, 10], [1, 1])  # and three of text
     record.cut(1)
     record.add(Part(1, rows([11], [12])))
     assert says(record, 2) == ([12, 13], [12, 13], [0, 0])
@@ -121,8 +121,8 @@ def test_a_text_token_without_a_look():
     record.select(torch.tensor([1, 0, 1]))
     assert record.text(6, "cpu")[0].flatten().tolist() == [5, 7, 5]
     record.cut(4)
-    assert record.text(8, "cpu")[0].flatten().tolist() == [13, 9, 13]  # four of text behind what was cut back
-    assert record.text(5, "cpu")[0].flatten().tolist() == [10, 6, 10]
+    assert record.text(8, "cpu")[0].flatten().tolist() == [14, 9, 14]  # four of text behind what was cut back
+    assert record.text(5, "cpu")[0].flatten().tolist() == [11, 6, 11]
 
 
 def test_deltas_are_of_text():
