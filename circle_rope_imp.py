@@ -460,8 +460,7 @@ class Record:
     def ends(self, slot: int) -> Ends:
         """Where every sample goes on when the cache holds `slot` slots.
 
-        Raises:
-            ValueError: it ends inside a picture, or where a picture ends is not known.
+        A ValueError if it ends inside a picture, or if where a picture ends is not known.
         """
         whole, length = self._whole(), min(slot, self.held)
         number = whole.begins.cumsum(-1) * whole.is_picture  # (batch, slots): of the token's picture, 0 for text

@@ -89,11 +89,7 @@ def _is_there(path, arguments):
 
 
 def _check_upstream():
-    """Refuse a release on which something that we rely on is gone or has another shape.
-
-    Raises:
-        ImportError: one is.
-    """
+    """Refuse a release, by an ImportError, on which something that we rely on is gone or has another shape."""
     either = ((POSITIONS_UP_FRONT, POSITIONS_BY_STEP), (NAMES_IN_REGISTER, NAMES_BY_ATTRIBUTE))
     for ways in (*((needed,) for needed in RELIED_ON), *either):
         if not any(_is_there(*way) for way in ways):
@@ -706,8 +702,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
     def record_of(self, cache: Cache | None, batch: int) -> Record | None:
         """What a cache remembers, or None where it is empty or others filled it, with text.
 
-        Raises:
-            ValueError: it holds another number of samples than `batch`, or other positions than this model's.
+        A ValueError if it holds another number of samples than `batch`, or other positions than this model's.
         """
         record = cache.record if isinstance(cache, RecordedCache) and cache.record.held else None
         if record and record.made_for != self.made_for:
@@ -856,11 +851,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             )
 
     def generate_batch(self, inputs, *args, **kwargs):
-        """Upstream's continuous batching, which is for text.
-
-        Raises:
-            ValueError: a prompt with pictures, which upstream would drop.
-        """
+        """Upstream's continuous batching of texts; a ValueError for a prompt with pictures, which it would drop."""
         self._refuse_pictures(*inputs)
         return super().generate_batch(inputs, *args, **kwargs)
 

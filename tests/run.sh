@@ -54,6 +54,7 @@ tools() {
     tool "trl-$first" "transformers==$first" -r training/tests/requirements_trl.txt
     # The newest LLaMA-Factory caps datasets, peft and trl too.
     tool llamafactory "transformers==$first" llamafactory==0.9.5
+    tool notebook -r examples/requirements.txt
     tool space -r space/tests/requirements.txt
     tool evidence -r evidence/requirements.txt
     # Each harness has packages that the others cannot have beside them.
@@ -167,6 +168,7 @@ part "publishing by huggingface_hub 1" tests 5.0.0 tests/test_publishing.py -k "
 part "environments of the tools, the rest" wait_for_tools
 part "fine-tuning" fine_tuning "$@"
 part serving serving "$@"
+part "the notebook" tests notebook examples/tests "$@"
 part "the Space" files space space/tests "$@"
 part evidence files evidence evidence/tests "$@"
 part evaluation evaluation "$@"
