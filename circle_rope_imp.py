@@ -426,6 +426,8 @@ class Record:
     def add(self, part: Part, text_from: tuple[int, torch.Tensor] | None = None) -> None:
         """The cache holds these tokens now; `text_from` is the attribute, where it is known without a look at them."""
         self.cut(part.slot)
+        while self.log and isinstance(self.log[-1], Part) and self.log[-1].slot >= self.held:
+            self.length = self.log.pop().slot
         if self.held < self.length:
             whole = self._whole()
             self.log = [Part(0, *(tensor[..., : self.held] for tensor in whole[1:]))] if self.held else []
@@ -458,8 +460,7 @@ class Record:
     def ends(self, slot: int) -> Ends:
         """Where every sample goes on when the cache holds `slot` slots.
 
-        Raises:
-            ValueError: it ends inside a picture, or where a picture ends is not known.
+        A ValueError if it ends inside a picture, or if where a picture ends is not known.
         """
         whole, length = self._whole(), min(slot, self.held)
         number = whole.begins.cumsum(-1) * whole.is_picture  # (batch, slots): of the token's picture, 0 for text

@@ -8,11 +8,13 @@ import pytest
 import torch
 from transformers import StaticCache
 
+from circle_rope_imp import Part, Record
 from modeling_qwen2_5_vl_circle_rope import find_cache
 from tests.models import (
     GREEDY,
     NAMES_OF_THE_CACHE,
     VIDEO,
+    for_stock,
     image_batch,
     make_model,
     make_stock,
@@ -271,6 +273,30 @@ def test_virtual_tokens_of_prefix_tuning_are_text_in_front(stock):
         positions.append((seen[-1][-6:][:, real], alone[:, real] + 4))
     for given, expected in positions:
         close(given, expected)
+
+
+@torch.no_grad()
+def test_tokens_in_place_of_others_take_their_positions(age):
+    """As in a static cache that is written over from a slot on."""
+    record, rows = Record(age.model.made_for), torch.arange(10.0).expand(6, 1, -1)
+    record.add(Part(0, rows))
+    record.add(Part(4, rows[..., :3] + 20))
+    assert record.ends(7).text.tolist() == [[23.0], [23.0]]
+    record.add(Part(0, rows[..., :2] + 50))
+    assert record.ends(2).text.tolist() == [[52.0], [52.0]] and record.ends(5).text.tolist() == [[55.0], [55.0]]
+
+
+@torch.no_grad()
+def test_a_picture_that_stock_has_cached_comes_along_once_more(stock):
+    model, inputs = make_model(stock, {"AGE_mode": ["mrope"] * 4}), one_image()
+    ids = torch.cat([inputs["input_ids"], torch.tensor([text(3)])], 1)
+    whole = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    for cut in (0, 4):
+        cache = find_cache(stock(**for_stock(inputs, stock), use_cache=True))
+        if cut:
+            cache.crop(-cut)
+        given = model.generate(**whole, **GREEDY, max_new_tokens=4, **{LAST: cache}).sequences
+        assert torch.equal(given, model.generate(**whole, **GREEDY, max_new_tokens=4).sequences)
 
 
 # Corners that were wrong without a word

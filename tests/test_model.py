@@ -7,8 +7,20 @@ from modeling_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
     Qwen2_5_VLModel_AGE_V2,
     Qwen2_5_VLModel_CircleRoPE_V2,
+    find_cache,
 )
-from tests.models import STRATEGIES, for_stock, image_batch, make_config, make_model, one_image, pad, text, video_batch
+from tests.models import (
+    NAMES_OF_THE_CACHE,
+    STRATEGIES,
+    for_stock,
+    image_batch,
+    make_config,
+    make_model,
+    one_image,
+    pad,
+    text,
+    video_batch,
+)
 
 ALL_MROPE = {"AGE_mode": ["mrope"] * 4}
 
@@ -133,6 +145,16 @@ def test_a_block_changed_in_place_is_validated_when_the_model_is_built():
     config.circle_rope["alpha"] = 2
     with pytest.raises(ValueError, match="alpha"):
         Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config)
+
+
+@torch.no_grad()
+def test_the_text_model_by_itself_counts_on_behind_a_cache(stock):
+    text_model, ids = make_model(stock, {"AGE_mode": "strategy_4"}).model.language_model, torch.tensor([text(9)])
+    expected = stock.model.language_model(input_ids=ids).last_hidden_state
+    first = text_model(input_ids=ids[:, :5], use_cache=True)
+    later = text_model(input_ids=ids[:, 5:], use_cache=True, **{NAMES_OF_THE_CACHE[-1]: find_cache(first)})
+    given = torch.cat([first.last_hidden_state, later.last_hidden_state], 1)
+    torch.testing.assert_close(given, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("mode", STRATEGIES, ids=str)
