@@ -1,7 +1,7 @@
 """Load over HTTP against vLLM's stock Qwen2.5-VL with the same weights, or a soak with requests that are cancelled.
 
     python -m serving.load [--layers 4] [--rounds 5]      1, 8 and 32 requests with pictures at once, servers in turns
-    python -m serving.load --soak 2000                    one server, of whose requests a third is cancelled
+    python -m serving.load --soak 2000      a server of this repo's checkpoint, of whose requests a third is cancelled
 
 Printed are stock's seconds to the first token and between later ones and its tokens per second, and of each other
 server the median and the quartiles of the ratio to stock of the same round; of a soak, the server's memory and how
@@ -131,13 +131,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, help="rounds, each with every server in turn (default: 5)")
     parser.add_argument("--soak", type=int, help="send that many requests to one server instead")
     arguments = parser.parse_args()
+    if arguments.soak:
+        with start(ROOT, "--worker-extension-cls", "serving.load.CountsPlaces") as url:
+            asyncio.run(soak(url, arguments.soak))
+        return
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as servers:
         made = make_checkpoints(Path(directory), arguments.layers)
-        if arguments.soak:
-            extension = ("--worker-extension-cls", "serving.load.CountsPlaces")
-            url = servers.enter_context(start(made["strategy_4"], *extension))
-            asyncio.run(soak(url, arguments.soak))
-            return
         urls = {name: servers.enter_context(start(made[block])) for name, block in ARMS.items()}
         asyncio.run(compare(urls, arguments.rounds))
 

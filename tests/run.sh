@@ -133,6 +133,8 @@ fine_tuning() {
 serving() {
     files serving serving/tests --ignore serving/tests/test_transformers_serve.py \
         --ignore serving/tests/test_modes.py "$@"
+    # Of what a whole process shares, the runner that vLLM takes wherever Triton is.
+    files serving serving/tests/test_modes.py -k V2 "$@"
     files vllm-0.30 serving/tests/test_exact.py "$@"
     files vllm-0.31 serving/tests/test_exact.py "$@"
     tests transformers-serve serving/tests/test_transformers_serve.py "$@"
