@@ -55,6 +55,22 @@ def test_an_all_mrope_schedule_is_bit_identical_to_stock_on_images(stock, side):
 
 
 @torch.no_grad()
+def test_what_the_first_layer_was_given_serves_every_layer(stock):
+    """Tools that calibrate layer by layer keep the first one's arguments, and give them to all with its own states."""
+    model, inputs, given = make_model(stock, {"AGE_mode": "strategy_4"}), one_image(), []
+    text_model = model.model.language_model
+    first = text_model.layers[0]
+    hook = first.register_forward_pre_hook(lambda layer, *arguments: given.extend(arguments), with_kwargs=True)
+    expected = model(**inputs, use_cache=False).logits
+    hook.remove()
+    (states, *args), kwargs = given
+    for layer in text_model.layers:
+        output = layer(states, *args, **kwargs)
+        states = output[0] if isinstance(output, tuple) else output  # older releases
+    assert torch.equal(model.lm_head(text_model.norm(states)), expected)
+
+
+@torch.no_grad()
 def test_the_circle_changes_what_a_model_says_of_an_image(stock):
     inputs = one_image()
     circle, mrope = make_model(stock)(**inputs).logits, make_model(stock, ALL_MROPE)(**inputs).logits
