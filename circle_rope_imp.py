@@ -346,16 +346,18 @@ def sequence_index(
     (batch, seq), count = shape, len(geometries)
     position_ids = torch.empty(3 * count, batch, seq, dtype=torch.float32, device="cpu")
     rows = position_ids.numpy().reshape(count, 3, batch, seq)
-    ends = before or Ends.of_text(0, count, batch)
-    ends = Ends(ends.text.clone(), ends.free.clone(), list(ends.pictures))
+    if before is None:
+        ends = Ends.of_text(0, count, batch)
+    else:
+        ends = Ends(before.text.clone(), before.free.clone(), list(before.pictures))
     text, free, pictures = ends.text.numpy(), ends.free.numpy(), ends.pictures
     # How many tokens of its sample stand in front of each slot, pads not counted, and in all.
-    ramps = _count(seq).expand(batch, -1) if real is None else real.cumsum(-1) - real.long()
+    ramps = [_count(seq).numpy()] * batch if real is None else (real.cumsum(-1) - real.long()).numpy()
     lengths = [seq] * batch if real is None else real.sum(-1).tolist()
     blocks_of: list[list[VisionBlock]] = [[] for _ in range(batch)]
     for block in sorted(blocks):
         blocks_of[block.sample].append(block)
-    for sample, (ramp, length, own) in enumerate(zip(ramps.numpy(), lengths, blocks_of)):
+    for sample, (ramp, length, own) in enumerate(zip(ramps, lengths, blocks_of)):
         for number, geometry in enumerate(geometries):
             index = rows[number, :, sample]  # (3, seq)
             slot, start, above = 0, float(text[number, sample]), float(free[number, sample])
@@ -426,6 +428,8 @@ class Record:
     def add(self, part: Part, text_from: tuple[int, torch.Tensor] | None = None) -> None:
         """The cache holds these tokens now; `text_from` is the attribute, where it is known without a look at them."""
         self.cut(part.slot)
+        while self.log and isinstance(self.log[-1], Part) and self.log[-1].slot >= self.held:
+            self.length = self.log.pop().slot
         if self.held < self.length:
             whole = self._whole()
             self.log = [Part(0, *(tensor[..., : self.held] for tensor in whole[1:]))] if self.held else []
@@ -458,8 +462,7 @@ class Record:
     def ends(self, slot: int) -> Ends:
         """Where every sample goes on when the cache holds `slot` slots.
 
-        Raises:
-            ValueError: it ends inside a picture, or where a picture ends is not known.
+        A ValueError if it ends inside a picture, or if where a picture ends is not known.
         """
         whole, length = self._whole(), min(slot, self.held)
         number = whole.begins.cumsum(-1) * whole.is_picture  # (batch, slots): of the token's picture, 0 for text

@@ -89,11 +89,7 @@ def _is_there(path, arguments):
 
 
 def _check_upstream():
-    """Refuse a release on which something that we rely on is gone or has another shape.
-
-    Raises:
-        ImportError: one is.
-    """
+    """Refuse a release, by an ImportError, on which something that we rely on is gone or has another shape."""
     either = ((POSITIONS_UP_FRONT, POSITIONS_BY_STEP), (NAMES_IN_REGISTER, NAMES_BY_ATTRIBUTE))
     for ways in (*((needed,) for needed in RELIED_ON), *either):
         if not any(_is_there(*way) for way in ways):
@@ -115,13 +111,15 @@ TEXT_BEGINS_AT_ITS_SLOT = _is_there(*TEXT_BEHIND_PADS)
 
 def _by_name(function):
     """Makes an override of `function` that gets all arguments by name, so that it names only those that it uses."""
-    names = tuple(inspect.signature(function).parameters)[1:]
+    signature = inspect.signature(function)
+    names = tuple(signature.parameters)[1:]
 
     def decorate(override):
         @functools.wraps(function)
         def call(self, *args, **kwargs):
             return override(self, **dict(zip(names, args)), **kwargs)
 
+        call.__signature__ = signature  # generate asks for it at every step
         return call
 
     return decorate
@@ -131,13 +129,17 @@ def _by_name(function):
 
 
 # Official checkpoints, V1 and whatever transformers 5 saves name their tensors by an older layout of the modules.
-OLD_LAYOUT = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))": "model.language_model"}
+OLD_TEXT = r"^model(?!\.(language_model|visual))"
+OLD_LAYOUT = {r"^visual": "model.visual", OLD_TEXT: "model.language_model"}
 
 # The same for the model without its head, whose own names have no `model.` in front. Releases with a register take it
 # off by themselves; older ones do not, and save under the last pattern itself, read backwards: so it has no backslash.
-HEADLESS_LAYOUT = {r"^model(?!\.(language_model|visual))": "language_model"}
+HEADLESS_LAYOUT = {OLD_TEXT: "language_model"}
 if not HAS_REGISTER_OF_NAMES:
     HEADLESS_LAYOUT |= {r"^model.language_model": "language_model", r"^model.visual": "visual"}
+
+# Under ZeRO-3, 5.23 and 5.24 save a stock model's text part under one `model.` too many: read, never written.
+DOUBLED = r"^model\.model\."
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -147,7 +149,7 @@ BODY = re.compile(r"(^|\.)(language_model|visual|embed_tokens|layers|blocks)\.")
 
 def new_name(name: str) -> str:
     """The name a tensor has in our classes, given its name in a checkpoint of either layout."""
-    for pattern, replacement in OLD_LAYOUT.items():
+    for pattern, replacement in {DOUBLED: "model.language_model.", **OLD_LAYOUT}.items():
         name = re.sub(pattern, replacement, name)
     return name
 
@@ -181,7 +183,8 @@ class ReadsEveryLayout:
                 their names. A load that is partial on purpose (from a `state_dict`) goes through.
         """
         name, kwargs = _base_of_adapter(cls, pretrained_model_name_or_path, kwargs)
-        kwargs["key_mapping"] = {**cls.layout, **(kwargs.get("key_mapping") or {})}
+        doubled = {DOUBLED: f"{cls.layout[OLD_TEXT]}."}
+        kwargs["key_mapping"] = {**doubled, **cls.layout, **(kwargs.get("key_mapping") or {})}
         is_partial = kwargs.get("state_dict") is not None
         model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
         head = getattr(model.get_output_embeddings(), "weight", None)  # trainers put other modules there
@@ -189,6 +192,8 @@ class ReadsEveryLayout:
             model.tie_weights()  # a release leaves a tied head of custom code without values
         if not is_partial:
             _refuse_misnamed(model, info)
+        if HAS_REGISTER_OF_NAMES:
+            _save_under_older_names(model, cls.layout)
         return (model, info) if output_loading_info else model
 
 
@@ -217,11 +222,14 @@ def _refuse_misnamed(model, info):
     # A file that holds next to nothing is meant to.
     is_bare = len(info["unexpected_keys"]) <= 1 and len(empty) == sum(map(bool, map(BODY.search, model.state_dict())))
     if lost or (empty and not is_bare):
+        advice = "give a complete Qwen2.5-VL checkpoint, or its renamings as key_mapping"
+        if getattr(model.config, "quantization_config", None) and any("visual." in name for name in (*lost, *empty)):
+            # llm-compressor writes the names of the checkpoint there, and loading looks for the model's.
+            advice = "add 're:.*visual.*' to quantization_config.ignore in config.json if they are not quantised"
         raise ValueError(
             f"{model.name_or_path or 'the checkpoint'} does not fit {type(model).__name__} by its tensors' names: "
             f"{len(lost)} of its tensors have no place{f' ({lost[0]} is one)' if lost else ''}, and it lacks "
-            f"{len(empty)} tensors of the model's{f' ({empty[0]} is one)' if empty else ''}; give a complete "
-            "Qwen2.5-VL checkpoint, or its renamings as key_mapping."
+            f"{len(empty)} tensors of the model's{f' ({empty[0]} is one)' if empty else ''}; {advice}."
         )
 
 
@@ -324,7 +332,7 @@ def split_position_rows(position_ids: torch.Tensor, num_geometries: int) -> tupl
 
 
 class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding):
-    """Upstream's cos/sin, which may leave out integer positions, and whose sections may take turns.
+    """Upstream's cos/sin, or several, which may leave out integer positions, and whose sections may take turns.
 
     Upstream's text model calls it once more with the integer row that its masks use; no layer reads that result, so
     within the text model there is none.
@@ -339,6 +347,8 @@ class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding
     def forward(self, x, position_ids):
         if self.skips_integers and not position_ids.is_floating_point():
             return None
+        if len(position_ids) > 3:
+            return tuple(self(x, rows) for rows in position_ids.split(3))
         if self.interleaved_section is None:
             return super().forward(x, position_ids)
         # Upstream's sections mean nothing where all three rows are the same: each row becomes a batch of such.
@@ -358,6 +368,9 @@ class Qwen2_5_VLDecoderLayer(upstream.Qwen2_5_VLDecoderLayer):
     """Upstream's decoder layer, by the same name for whatever wraps or shards it, with the cos/sin of its geometry."""
 
     def forward(self, *args, geometry_embeddings=None, **kwargs):
+        given = kwargs.get("position_embeddings")
+        if geometry_embeddings is None and given is not None and isinstance(given[0], tuple):
+            geometry_embeddings = given  # upstream's own forward, run by a tracer, handed on those of all
         if geometry_embeddings is not None:
             kwargs["position_embeddings"] = geometry_embeddings[self.geometry_of_layer[self.number]]
         return super().forward(*args, **kwargs)
@@ -689,8 +702,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
     def record_of(self, cache: Cache | None, batch: int) -> Record | None:
         """What a cache remembers, or None where it is empty or others filled it, with text.
 
-        Raises:
-            ValueError: it holds another number of samples than `batch`, or other positions than this model's.
+        A ValueError if it holds another number of samples than `batch`, or other positions than this model's.
         """
         record = cache.record if isinstance(cache, RecordedCache) and cache.record.held else None
         if record and record.made_for != self.made_for:
@@ -761,6 +773,10 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         mask = mask_of_tokens(kwargs.get("attention_mask"), length)
         return Part(slot, rows.expand(-1, len(tokens), -1).clone(), mask, self.is_placeholder(tokens))
 
+    def compute_3d_position_ids(self, *, past_key_values=None, **kwargs):
+        """Positions for upstream's own forward, whose source a tracer (llm-compressor's) runs in place of ours."""
+        return self._make_positions(kwargs, past_key_values)[0].rows
+
     @_by_name(upstream.Qwen2_5_VLModel.forward)
     def forward(self, **kwargs):
         """Upstream's forward; `position_ids` may have the rows that `split_position_rows` lists."""
@@ -808,6 +824,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         super(upstream.Qwen2_5_VLForConditionalGeneration, self).__init__(config)
         self.model = Qwen2_5_VLModel_CircleRoPE_V2(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        # FSDP2 makes a class of its own of this one, in a module of torch's, which saving would copy as our code.
+        self.__module__ = type(self).__module__
         # Trainer resumes by load_state_dict from what save_pretrained wrote in the older layout.
         self.register_load_state_dict_pre_hook(_rename_old_layout)
         self.post_init()
@@ -833,11 +851,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             )
 
     def generate_batch(self, inputs, *args, **kwargs):
-        """Upstream's continuous batching, which is for text.
-
-        Raises:
-            ValueError: a prompt with pictures, which upstream would drop.
-        """
+        """Upstream's continuous batching of texts; a ValueError for a prompt with pictures, which it would drop."""
         self._refuse_pictures(*inputs)
         return super().generate_batch(inputs, *args, **kwargs)
 
@@ -869,7 +883,6 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             # Somebody else filled the cache, with pictures that came along once more.
             model.remember(cache, model.next_positions(input_ids, given, mask)[0])
             record = cache.record
-            record.cut(slot)
         if not has_grids(vision) and model.is_placeholder(new).any():
             vision = (torch.empty(0, 3, dtype=torch.long), None, None)  # which they do not fit
         return *model.next_positions(new, vision, mask, slot, record), uncached
@@ -1019,6 +1032,18 @@ def _whole_prefill(kwargs, default):
 
 
 # ---- Saving under older names ---------------------------------------------------------------------------------------
+
+
+def _save_under_older_names(model, layout):
+    """Save a loaded model under the older names, whichever it was read under.
+
+    Releases save under all renamings that a load used, and under ZeRO-3 those that it did not use as well.
+    """
+    from transformers.conversion_mapping import WeightRenaming
+
+    used = getattr(model, "_weight_conversions", None) or ()
+    kept = [entry for entry in used if not isinstance(entry, WeightRenaming)]
+    model._weight_conversions = kept + [WeightRenaming(*pair) for pair in layout.items()]
 
 
 def _register_older_names():

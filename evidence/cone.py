@@ -3,7 +3,9 @@
 import matplotlib.pyplot as plt
 import torch
 
-from circle_rope_imp import CircleGeometry, MRopeGeometry, VisionBlock, per_token_distance, sequence_index
+from circle_rope_imp import CircleGeometry, MRopeGeometry, per_token_distance
+
+from .geometry import place
 
 TEXT, SIDE, RADIUS = 4, 8, 10
 PANELS = {"M-RoPE": MRopeGeometry(), "Circle-RoPE": CircleGeometry(radius=RADIUS, alpha=0.5)}
@@ -16,7 +18,7 @@ def draw() -> plt.Figure:
     """The figure; it needs no results."""
     figure = plt.figure(figsize=(12.5, 4.4))
     for number, (name, geometry) in enumerate(PANELS.items(), start=1):
-        text, image = place(geometry)
+        text, image = placed(geometry)
         distance = abs(per_token_distance(text, image).item())
         axes = figure.add_subplot(1, 3, number, projection="3d", proj_type="ortho")
         draw_cone(axes, text, image)
@@ -29,14 +31,10 @@ def draw() -> plt.Figure:
     return figure
 
 
-def place(geometry) -> tuple[torch.Tensor, torch.Tensor]:
+def placed(geometry) -> tuple[torch.Tensor, torch.Tensor]:
     """Positions of text and image tokens, `(3, tokens)`."""
-    length = 2 * TEXT + SIDE * SIDE
-    is_image = torch.zeros(length, dtype=torch.bool)
-    is_image[TEXT : TEXT + SIDE * SIDE] = True
-    blocks = [VisionBlock(sample=0, slot=TEXT, grid_t=1, grid_h=SIDE, grid_w=SIDE)]
-    positions = sequence_index(blocks, None, (1, length), [geometry])[0][:, 0]
-    return positions[:, ~is_image], positions[:, is_image]
+    before, image, behind = place(geometry, SIDE, SIDE, TEXT, TEXT)
+    return torch.cat([before, behind], dim=1), image
 
 
 def ring(centre: torch.Tensor) -> torch.Tensor:
@@ -65,7 +63,7 @@ def draw_cone(axes, text, image):
 
 def draw_along(axes):
     """The picture's tokens in the plane of the ring, the text axis being a point in its middle."""
-    text, image = (ACROSS @ positions for positions in place(PANELS["Circle-RoPE"]))
+    text, image = (ACROSS @ positions for positions in placed(PANELS["Circle-RoPE"]))
     axes.plot(*(ACROSS @ ring(torch.zeros(3))), color="tab:orange", linewidth=1, alpha=0.6)
     axes.plot(*text, color="tab:blue", marker="o", linestyle="", markersize=5)
     drawn = axes.scatter(*image, c=range(image.shape[1]), cmap="plasma", s=22)

@@ -19,16 +19,9 @@ from .study.boards import Board, make_example
 from .study.found import Found, right
 from .study.statistics import interval
 
-RC = {
-    "figure.facecolor": "white",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "font.size": 9,
-    "legend.frameon": False,
-}
+RC = {"figure.facecolor": "white", "font.size": 9, "legend.frameon": False}
+RC |= {"axes.spines.top": False, "axes.spines.right": False}
+RC |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "0.9"}
 # By layout the colour, by sections the marker's filling.
 COLOURS = {"grid": "tab:green", "ring": "#a50f15", "shared": "black", "flattened": "tab:gray"}
 
@@ -68,7 +61,7 @@ def why(records: dict, scales: dict):
                 continue
             known = [right(record, ("as trained",), ("Where is", "Which is")) for record in runs]
             rope = scale.rope(sections)
-            text, image = place(LAYOUTS[layout], 3 * scale.cell_tokens, 3 * scale.cell_tokens)
+            _, image, text = place(LAYOUTS[layout], 3 * scale.cell_tokens, 3 * scale.cell_tokens)
             for axes, x in zip(line, (per_token_distance(text, image).item(), logit_spread(image, rope))):
                 fill = "white" if rope.interleaved else COLOURS[layout]
                 style = {"color": COLOURS[layout], "markerfacecolor": fill, "fmt": "o", "capsize": 3}

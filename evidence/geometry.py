@@ -23,7 +23,6 @@ from circle_rope_imp import (
 
 from .markdown import table
 
-TEXT_TOKENS = 64
 SIDES = (2, 3, 4, 6, 8, 12, 16, 24, 36, 48, 64)
 
 
@@ -47,6 +46,15 @@ class SharedGeometry(FlattenedGeometry):
     def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`."""
         return torch.zeros(3, grid_h * grid_w, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class SpacedGeometry(MRopeGeometry):
+    """M-RoPE's grid with its neighbours three times as far apart."""
+
+    def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
+        """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`."""
+        return 3 * super().frame(grid_h, grid_w)
 
 
 LAYOUTS = {
@@ -77,16 +85,11 @@ class Rope:
         return positions.double()[axis_of_pairs(sections, self.interleaved)].T * frequencies
 
 
-def place(geometry, grid_h: int, grid_w: int, text_tokens: int = TEXT_TOKENS) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions of the text right behind an image and of the image, one text token in front.
-
-    Returns:
-        text and image: float32 `(3, text_tokens)` and `(3, grid_h * grid_w)`.
-    """
-    first = 1 + grid_h * grid_w
-    block = VisionBlock(sample=0, slot=1, grid_t=1, grid_h=grid_h, grid_w=grid_w)
-    positions = sequence_index([block], None, (1, first + text_tokens), [geometry])[0][:, 0]
-    return positions[:, first:], positions[:, 1:first]
+def place(geometry, grid_h: int, grid_w: int, before: int = 1, behind: int = 64) -> tuple[torch.Tensor, ...]:
+    """Float32 positions of text, an image and text: `(3, before)`, `(3, grid_h * grid_w)` and `(3, behind)`."""
+    lengths = before, grid_h * grid_w, behind
+    block = VisionBlock(sample=0, slot=before, grid_t=1, grid_h=grid_h, grid_w=grid_w)
+    return sequence_index([block], None, (1, sum(lengths)), [geometry])[0][:, 0].split(lengths, dim=1)
 
 
 def logit_spread(image: torch.Tensor, rope: Rope) -> float:
@@ -109,13 +112,13 @@ def page(ropes: dict[str, Rope]) -> str:
     grids = [f"{side}x{side}" for side in SIDES]
 
     def of(number):
-        rows = {name: [number(*place(layout, side, side)) for side in SIDES] for name, layout in LAYOUTS.items()}
+        rows = {name: [number(*place(layout, side, side)[1:]) for side in SIDES] for name, layout in LAYOUTS.items()}
         return table(["layout", *grids], [[name, *map(_number, row)] for name, row in rows.items()])
 
     parts = ["# What each layout does to attention", "", __doc__.partition("\n\n")[2].strip(), ""]
-    parts += ["## Per-token distance, index units", "", of(lambda text, image: per_token_distance(text, image).item())]
+    parts += ["## Per-token distance, index units", "", of(lambda image, text: per_token_distance(text, image).item())]
     for title, rope in ropes.items():
-        parts += ["", f"## Logit spread: {title}", "", of(lambda text, image, rope=rope: logit_spread(image, rope))]
+        parts += ["", f"## Logit spread: {title}", "", of(lambda image, text, rope=rope: logit_spread(image, rope))]
     return "\n".join(parts) + "\n"
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from . import figures, geometry
 from .study import tables
-from .study.arms import QUICK, SCALES
+from .study.arms import PLANS, QUICK, SCALES
 from .study.claims import claims, front_tables
-from .study.records import RESULTS, EvidenceError, read_records
+from .study.records import RESULTS, EvidenceError, read_records, results_of
 
 HERE = Path(__file__).resolve().parent
 ROPES = {
@@ -38,7 +38,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m evidence.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--study", type=Path, default=RESULTS, help="what evidence.study wrote; it may be unfinished")
+    told = (
+        "what evidence.study wrote, beside that of the plans; it may be unfinished, and theirs is shown once complete"
+    )
+    parser.add_argument("--study", type=Path, default=RESULTS, help=told)
     parser.add_argument("--quick", action="store_true", help="the study's results are those of --quick")
     parser.add_argument(
         "--output", type=Path, default=HERE, help="folder of README.md, results/*.md and figures/: evidence"
@@ -49,6 +52,8 @@ def main() -> int:
         records = read_records(given.study, scales)
         if not records:
             raise EvidenceError(f"{given.study} has no runs yet: python -m evidence.study makes them.")
+        for plan in PLANS:
+            records |= read_records(given.study.with_name(results_of(plan).name), scales)
         pages = {
             "results/geometry.md": geometry.page(ROPES),
             "results/study.md": tables.page(records, scales),

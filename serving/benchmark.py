@@ -45,7 +45,7 @@ def make_checkpoints(directory, layers):
         "num_hidden_layers": layers,
         "num_attention_heads": 16,
         "num_key_value_heads": 2,
-        "vocab_size": 512,
+        "vocab_size": own["text_config"]["vocab_size"],
         "max_position_embeddings": 32768,
         "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
     }
@@ -77,18 +77,24 @@ def seconds(engine, requests, new_tokens):
     return time.perf_counter() - start
 
 
-def requests_of(processor, count, size, seed):
-    """Requests about one picture of noise each, all different."""
+def noise(count, size, seed):
+    """Pictures of noise, all different; `size` is (width, height), or one number for both."""
     import numpy as np
     from PIL import Image
 
-    noise = np.random.default_rng(seed)
+    width, height = (size, size) if isinstance(size, int) else size
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        yield Image.fromarray(generator.integers(0, 256, (height, width, 3), np.uint8))
+
+
+def requests_of(processor, count, size, seed):
+    """Requests about one picture of noise each, all different."""
     turn = [
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Where is the red circle? " * 20}]}
     ]
     prompt = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-    pictures = [Image.fromarray(noise.integers(0, 256, (size, size, 3), np.uint8)) for _ in range(count)]
-    return [{"prompt": prompt, "multi_modal_data": {"image": picture}} for picture in pictures]
+    return [{"prompt": prompt, "multi_modal_data": {"image": picture}} for picture in noise(count, size, seed)]
 
 
 def main():

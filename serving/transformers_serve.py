@@ -17,8 +17,6 @@ from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2 
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 as Model
 
 if __name__ == "__main__":
-    if "--continuous-batching" in sys.argv:
-        sys.exit("continuous batching drops pictures, in stock models too: leave --continuous-batching out.")
     transformers.AutoConfig.register(Config.model_type, Config)
     setattr(transformers, Model.__name__, Model)
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[Config.model_type] = Model.__name__

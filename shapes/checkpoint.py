@@ -76,6 +76,8 @@ def save_processor(directory: Path, sentences=None, **pixels) -> Qwen2_5_VLProce
     `min_pixels` and `max_pixels` of the image processor.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    # An earlier one would be read in place of the files below.
+    (directory / "tokenizer.json").unlink(missing_ok=True)
     trained = json.loads(_train_tokenizer(sentences or _sentences()).to_str())["model"]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in trained["merges"]]
     (directory / "vocab.json").write_text(json.dumps(trained["vocab"], ensure_ascii=False), encoding="utf-8")

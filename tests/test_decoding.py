@@ -4,8 +4,10 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from modeling_qwen2_5_vl_circle_rope import KEEPS_POSITIONS_UP_FRONT, find_cache
 from tests.models import (
     GREEDY,
+    IMAGE,
     NAMES_OF_THE_CACHE,
     STRATEGIES,
     VIDEO,
@@ -185,6 +187,24 @@ def test_a_cache_goes_on_with_a_new_image_in_a_later_turn(stock, given, image_st
         torch.testing.assert_close(given_logits, logits, atol=1e-4, rtol=0)
 
 
+GIVEN = ["all pictures", "the new picture", "new tokens alone"]  # the last by releases that make positions up front
+
+
+@pytest.mark.parametrize("given", GIVEN[: 2 + KEEPS_POSITIONS_UP_FRONT])
+@torch.no_grad()
+def test_a_later_turn_may_begin_with_its_picture(age, given):
+    inputs, new = one_image(), with_images([[IMAGE] * 6 + text(3)], [[1, 4, 6]])
+    keys = ("pixel_values", "image_grid_thw")
+    ids = torch.cat([inputs["input_ids"], new["input_ids"]], 1)
+    whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    whole |= {key: torch.cat([inputs[key], new[key]]) for key in keys}
+    passed = whole if given == "all pictures" else {**whole, **{key: new[key] for key in keys}}
+    if given == "new tokens alone":
+        passed["input_ids"] = new["input_ids"]
+    cache = find_cache(age(**inputs, use_cache=True))
+    assert torch.equal(greedy(age, passed, past_key_values=cache)[:, -8:], greedy(age, whole)[:, -8:])
+
+
 @torch.no_grad()
 def test_another_conversation_in_between_does_not_disturb_a_cache(age):
     cache, conversation, _ = second_turn(age, one_image(), [1, 4, 6])
@@ -304,6 +324,29 @@ def test_seconds_of_all_videos_serve_a_later_turn(age, as_list):
     result = age.generate(**both, **options, **cache, output_logits=True)
     logits = age(**{**both, "input_ids": result.sequences}).logits
     torch.testing.assert_close(torch.stack(result.logits, 1), logits[:, ids.shape[1] - 1 : -1], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_a_later_turn_has_a_video_beside_an_image(age):
+    rows = [text(3) + picture([1, 4, 4]) + text(2), text(3) + picture([1, 4, 4]) + picture([2, 4, 4], VIDEO) + text(2)]
+    first = with_images(rows[:1], [[1, 4, 4]])
+    new = with_images(rows[1:], [[1, 4, 4]]) | with_videos(rows[1:], [[2, 4, 4]], [1.5])
+    ids = torch.cat([first["input_ids"], new["input_ids"]], 1)
+    both = {**new, **{key: torch.cat([first[key], new[key]]) for key in ("pixel_values", "image_grid_thw")}}
+    both |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    cache = find_cache(age(**first, use_cache=True))
+    assert torch.equal(greedy(age, both, past_key_values=cache), greedy(age, both))
+
+
+@pytest.mark.skipif(not KEEPS_POSITIONS_UP_FRONT, reason="this release wants the whole sequence")
+@torch.no_grad()
+def test_pictures_of_an_earlier_turn_may_come_with_a_text_turn(age):
+    inputs, words = one_image(), torch.tensor([text(4)])
+    ids = torch.cat([inputs["input_ids"], words], 1)
+    whole = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    cache = find_cache(age(**inputs, use_cache=True))
+    given = greedy(age, {**whole, "input_ids": words}, past_key_values=cache)
+    assert torch.equal(given[:, -6:], greedy(age, whole)[:, -6:])
 
 
 def test_continuous_batching_says_of_texts_what_stock_says(stock, age):

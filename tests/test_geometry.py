@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from circle_rope_imp import (
     CircleGeometry,
+    Ends,
     MRopeGeometry,
     VisionBlock,
     circle_index,
@@ -211,6 +212,16 @@ def test_image_stride_moves_later_images_further():
     # What comes behind an image starts behind it, so the moves add up.
     assert moved[[2, 8, 14]].tolist() == pytest.approx([0, 5, 15], abs=1e-4)
     assert moved[[0, 7, 13, 19]].tolist() == pytest.approx([0, 0, 5, 15], abs=1e-4)
+
+
+def test_a_later_turn_goes_on_where_the_earlier_ones_end():
+    """Text at its index, pictures above all and moved by their number, in whatever order they are given."""
+    before = Ends(torch.tensor([[10.0]]).double(), torch.tensor([[14.0]]).double(), [2])
+    blocks = [VisionBlock(0, slot, 1, 1, 1) for slot in (5, 1)]
+    positions, ends = sequence_index(blocks, None, (1, 7), [MRopeGeometry(image_stride=100)], before)
+    assert positions[:, 0].tolist() == [[10, 214, 215, 216, 217, 518, 519]] * 3
+    assert (ends.text.item(), ends.free.item(), ends.pictures) == (520, 519, [4])
+    assert before.text.item() == 10 and before.pictures == [2]
 
 
 @pytest.mark.parametrize("geometry", [CircleGeometry(), MRopeGeometry()], ids=["circle", "mrope"])

@@ -7,8 +7,20 @@ from modeling_qwen2_5_vl_circle_rope import (
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
     Qwen2_5_VLModel_AGE_V2,
     Qwen2_5_VLModel_CircleRoPE_V2,
+    find_cache,
 )
-from tests.models import STRATEGIES, for_stock, image_batch, make_config, make_model, one_image, pad, text, video_batch
+from tests.models import (
+    NAMES_OF_THE_CACHE,
+    STRATEGIES,
+    for_stock,
+    image_batch,
+    make_config,
+    make_model,
+    one_image,
+    pad,
+    text,
+    video_batch,
+)
 
 ALL_MROPE = {"AGE_mode": ["mrope"] * 4}
 
@@ -40,6 +52,22 @@ def test_an_all_mrope_schedule_is_bit_identical_to_stock_on_images(stock, side):
     real = inputs["attention_mask"].bool()
     expected = stock(**for_stock(inputs, stock)).logits
     assert torch.equal(make_model(stock, ALL_MROPE)(**inputs).logits[real], expected[real])
+
+
+@torch.no_grad()
+def test_what_the_first_layer_was_given_serves_every_layer(stock):
+    """Tools that calibrate layer by layer keep the first one's arguments, and give them to all with its own states."""
+    model, inputs, given = make_model(stock, {"AGE_mode": "strategy_4"}), one_image(), []
+    text_model = model.model.language_model
+    first = text_model.layers[0]
+    hook = first.register_forward_pre_hook(lambda layer, *arguments: given.extend(arguments), with_kwargs=True)
+    expected = model(**inputs, use_cache=False).logits
+    hook.remove()
+    (states, *args), kwargs = given
+    for layer in text_model.layers:
+        output = layer(states, *args, **kwargs)
+        states = output[0] if isinstance(output, tuple) else output  # older releases
+    assert torch.equal(model.lm_head(text_model.norm(states)), expected)
 
 
 @torch.no_grad()
@@ -133,6 +161,16 @@ def test_a_block_changed_in_place_is_validated_when_the_model_is_built():
     config.circle_rope["alpha"] = 2
     with pytest.raises(ValueError, match="alpha"):
         Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config)
+
+
+@torch.no_grad()
+def test_the_text_model_by_itself_counts_on_behind_a_cache(stock):
+    text_model, ids = make_model(stock, {"AGE_mode": "strategy_4"}).model.language_model, torch.tensor([text(9)])
+    expected = stock.model.language_model(input_ids=ids).last_hidden_state
+    first = text_model(input_ids=ids[:, :5], use_cache=True)
+    later = text_model(input_ids=ids[:, 5:], use_cache=True, **{NAMES_OF_THE_CACHE[-1]: find_cache(first)})
+    given = torch.cat([first.last_hidden_state, later.last_hidden_state], 1)
+    torch.testing.assert_close(given, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("mode", STRATEGIES, ids=str)

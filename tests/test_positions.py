@@ -91,6 +91,13 @@ def test_video_rows_follow_the_trained_rule(age, seconds):
     torch.testing.assert_close(ring - ring[:, :1], torch.tensor(times).view(1, 3, 1).expand(3, 3, 6) * 1.0)
 
 
+def test_a_video_without_seconds_has_a_second_between_two_frames(age):
+    ids, grid = torch.tensor([text(2) + picture([3, 2, 2], VIDEO)]), torch.tensor([[3, 2, 2]])
+    positions, _ = age.model.get_rope_index(ids, video_grid_thw=grid)
+    assert positions[3, 0, 3:6].tolist() == [3, 5, 7]  # behind two words and a start, two token steps a second
+    assert torch.equal(positions, age.model.get_rope_index(ids, video_grid_thw=grid, second_per_grid_ts=1.0)[0])
+
+
 def test_seconds_may_come_as_a_list(age):
     inputs = video_batch()
     expected, _ = index(age, inputs)
@@ -211,9 +218,9 @@ def test_a_picture_does_not_go_on_in_the_next_sample(age):
 
 
 def test_a_picture_of_nothing_is_refused(age):
-    ids = pad([text(3) + picture([1, 4, 6])])["input_ids"]
-    with pytest.raises(ValueError, match="merged to 1x0x2, needs 0"):
-        age.model.get_rope_index(ids, torch.tensor([[1, 1, 4], [1, 4, 6]]))
+    ids = torch.tensor([text(3) + [IMAGE] * 12])
+    with pytest.raises(ValueError, match="where row 1 of image_grid_thw, merged to 1x0x2, needs 0"):
+        age.model.get_rope_index(ids, torch.tensor([[1, 4, 6], [1, 1, 4], [1, 4, 6]]))
 
 
 def test_placeholders_without_pictures_are_refused(age):
@@ -228,6 +235,7 @@ def test_a_forward_without_any_picture_reads_placeholders_as_text_as_stock_does(
     ids = pad([text(3) + picture([1, 4, 6])])["input_ids"]
     positions = torch.arange(ids.shape[1]).expand(3, 1, -1)
     assert torch.equal(age(input_ids=ids).logits, age(input_ids=ids, position_ids=positions).logits)
+    assert torch.equal(age.model.get_rope_index(ids)[0], positions.repeat(2, 1, 1).float())
 
 
 def test_pictures_without_grids_are_refused(age):
@@ -253,11 +261,32 @@ def test_another_number_of_rows_is_refused(geometries, rows):
 
 @pytest.mark.parametrize("shape", [(2, 9), (3, 2, 9), (4, 2, 9), (6, 2, 9), (7, 2, 9)])
 def test_every_documented_layout_is_understood(shape):
-    positions = torch.arange(9).expand(shape)
+    """Three rows are t, h and w of every geometry, one is all of them; the text row comes first."""
+    positions = 100 * torch.arange(shape[0])[:, None, None] + torch.arange(9).expand(1, 2, 9)
+    positions = positions[0] if shape == (2, 9) else positions
     text_row, rows = split_position_rows(positions, 2)
     assert rows.shape == (6, 2, 9) and rows.dtype == torch.float32
     assert (text_row is not None) == (shape[0] in (4, 7))
-    assert text_row is None or text_row.dtype == torch.int64
+    assert text_row is None or (text_row.dtype == torch.int64 and torch.equal(text_row, positions[0]))
+    first = {2: [0] * 6, 3: [0, 100, 200] * 2, 4: [100, 200, 300] * 2, 6: range(0, 600, 100), 7: range(100, 700, 100)}
+    assert rows[:, 0, 0].tolist() == list(first[shape[0]])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@torch.no_grad()
+def test_pads_of_a_text_have_index_0(age, side):
+    seen = []
+    age.model.language_model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["position_ids"]), with_kwargs=True
+    )
+    batch = pad([text(5), text(2)], side)
+    age(**batch)
+    cache = find_cache(age(input_ids=torch.tensor([text(3), text(3)]), use_cache=True))
+    age(**batch, use_cache=True, **{NAMES_OF_THE_CACHE[-1]: cache})
+    for rows, first in ((seen[0], 0), (seen[2], 3)):
+        is_pad = batch["attention_mask"] == 0
+        assert is_pad.sum() == 3 and not rows[:, is_pad].any()
+        assert rows[0, 0].tolist() == list(range(first, first + 5))
 
 
 @pytest.mark.parametrize("mode", ["strategy_2", "strategy_3", "strategy_4"])

@@ -2,9 +2,12 @@
 
 import random
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
+from transformers import AutoProcessor
 
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 from shapes.branches import make_batch, process
@@ -13,6 +16,7 @@ from shapes.lessons import LAYOUTS, WEIGHTS, ask_other, converse, make_sample, m
 from shapes.pictures import COLOURS, WAYS, Thing, draw, draw_video, is_held_out, make_motion, make_scene
 from shapes.questions import Fact, ask, facts, of_video, say, vary
 from shapes.words import LANGUAGES, NAMES, UNKNOWN, WORDINGS
+from tests.models import ROOT
 
 # A red circle above a blue cross, and two green squares in a row with a place between them.
 SCENE = (
@@ -275,3 +279,13 @@ def test_the_words_of_the_task_are_few_tokens(small):
     for forms in NAMES["zh"].values():
         for word in forms.split("|"):
             assert len(tokenizer.encode(word)) <= len(word) + 1
+
+
+def test_training_goes_on_where_it_was_stopped(tmp_path):
+    command = [sys.executable, "-m", "shapes.train", "--output-dir", tmp_path, "--batch-size", "2", "--steps"]
+    for steps, first in ((2, 1), (3, 3)):
+        result = subprocess.run([*command, str(steps)], capture_output=True, text=True, cwd=ROOT)
+        assert result.returncode == 0, result.stderr
+        assert f"from step {first} to {steps}" in result.stdout and "held out: " in result.stdout
+        assert torch.load(tmp_path / "training" / "state.pt", weights_only=True)["step"] == steps
+    assert AutoProcessor.from_pretrained(tmp_path).tokenizer.encode("三角形")

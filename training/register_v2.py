@@ -47,6 +47,7 @@ from training.own_card import own_card  # noqa: E402
 from training.positions import carry_positions  # noqa: E402
 from training.rows import check_row  # noqa: E402
 from training.save_block import SaveBlock  # noqa: E402
+from training.watch import start_line  # noqa: E402
 
 MODEL_TYPE = "qwen2_5_vl_circle_rope_v2"
 OVERRIDE, ANNEAL, POSITIONS = "model_config_override", "circle_rope_anneal", "circle_rope_positions"
@@ -110,6 +111,11 @@ def take_override(self):
     The block is looked for on the command line (where ms-swift puts the keys of a config file too), in `model_kwargs`,
     and in the args.json of the checkpoint that is loaded, so that an adapter finds the block it was trained with.
     """
+    if type(self).__name__.startswith("Megatron"):
+        sys.exit(
+            "error: Megatron-SWIFT builds a model of its own, which has no place for Circle-RoPE's positions: train "
+            "with swift sft, and --deepspeed or --fsdp for a large model."
+        )
     init_model_kwargs(self)
     given = option_of_command_line(OVERRIDE, sys.argv)
     if given is not None:
@@ -178,6 +184,8 @@ class Positions(SaveBlock, TrainerCallback):
         if self.trainer.template.model_meta.model_type == MODEL_TYPE:
             carry_positions(model, afresh=ANNEAL in args.callbacks)
             own_card(self.trainer)
+            if state.is_world_process_zero:
+                print(start_line(model, args.world_size), flush=True)
 
 
 class SwiftAnnealing(CircleRopeAnnealing):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from evidence.geometry import FlattenedGeometry, Rope, SharedGeometry
+from evidence.geometry import FlattenedGeometry, Rope, SharedGeometry, SpacedGeometry
 
 from . import bias, digits, pairs, relations, shapes
 from .boards import METRIC
@@ -17,8 +17,9 @@ TASKS = {"shapes": shapes, "pairs": pairs, "digits": digits, "relations": relati
 BIAS = "bias"
 # Or it goes on from the weights of the run on relations, under another block.
 CONVERSION = "conversion"
-PLAN_FILE = Path(__file__).with_name("conversion.json")
-PLAN = json.loads(PLAN_FILE.read_text(encoding="utf-8"))
+# Experiments whose files name a contrast before the first run.
+PLAN_FILES = {name: Path(__file__).with_name(f"{name}.json") for name in ("pictures", "conversion")}
+PLANS = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in PLAN_FILES.items()}
 
 LAYERS = 4
 # strategy_1 is the ring in every layer.
@@ -29,13 +30,15 @@ GRID, RING = {"AGE_mode": ["mrope"] * LAYERS}, {"radius": 10}
 class Arm(NamedTuple):
     """How image tokens are placed: a `circle_rope` block, how its sections lie, and a layout in place of the ring.
 
-    `family` is the geometry, grid or ring, at whose best learning rate the arm is trained.
+    `family` is the geometry, grid or ring, at whose best learning rate the arm is trained. `reset` lets h and w begin
+    at 0 in every picture, whatever stands before it; t and the text behind are the grid's.
     """
 
     block: dict
     family: str
     sections: str = "contiguous"
-    layout: FlattenedGeometry | None = None
+    layout: FlattenedGeometry | SpacedGeometry | None = None
+    reset: bool = False
 
 
 # Where all three rows of an index are the same, sections mean nothing: shared and flattened are one arm each.
@@ -51,6 +54,11 @@ ARMS = {
         for sections in ("contiguous", "interleaved")
         for strategy in STRATEGIES
     },
+    # For two pictures alone: how their codes of place lie to each other, and how large they are.
+    "grid-reset": Arm(GRID, "grid", "interleaved", reset=True),
+    **{f"grid-stride-{n}": Arm({**GRID, "image_stride": n}, "grid", "interleaved") for n in (15, 21)},
+    "grid-spaced": Arm(RING, "grid", "interleaved", SpacedGeometry()),
+    **{f"ring-stride-{n}": Arm({**RING, "image_stride": n}, "ring", "interleaved") for n in (17, 26)},
 }
 # What trained weights are converted to: blocks, each from a share of the steps on.
 CONVERSIONS: dict[str, dict[float, dict]] = {
@@ -64,6 +72,9 @@ CONVERSIONS: dict[str, dict[float, dict]] = {
     },
     "ring by radius": {0: {"radius": 1}, 0.15: {"radius": 2.5}, 0.3: {"radius": 5}, 0.45: RING},
 }
+# The same with adapters alone that learn.
+LORA = " with LoRA"
+CONVERSIONS |= {arm + LORA: blocks for arm, blocks in CONVERSIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,8 @@ class Scale:
     board_pictures: int = 512
     probe_scenes: int = 64
     until: float | None = None  # stop at this share of watched place questions right; the rate then stays as it is
+    before: str | None = None  # a task that the model is trained on first, for as many steps
+    plan: str | None = None  # of `PLANS`, whose file is part of every recipe
     rates: tuple[float, ...] = (0.5, 1, 2)
     rate_seeds: tuple[int, ...] = (100, 101)  # not used afterwards
 
@@ -126,19 +139,16 @@ SCALES = {
         hidden=128,
     ),
 }
-# Of the conversion: the range of the small scale, trained until it knows places.
-SCALES["converted"] = replace(
-    SCALES["small"], steps=PLAN["at_most"], until=PLAN["until"], arms=("grid-contiguous",), curve_points=120
-)
-
-
-def _quick(scale):
-    sizes = {"steps": 2, "tower_steps": 2, "batch": 2, "curve_points": 2, "curve_pictures": 16}
-    return replace(scale, **sizes, board_pictures=16, probe_scenes=2, seeds=2)
-
+# Of the conversion: as its plan says, trained until places are known.
+SCALES["converted"] = replace(SCALES["small"], **PLANS["conversion"]["scale"], plan="conversion")
+# Of two pictures: as before, for longer, and from weights that know places on one picture.
+SCALES["two"] = replace(SCALES["small"], plan="pictures")
+SCALES["two long"] = replace(SCALES["two"], steps=1500)
+SCALES["two from one"] = replace(SCALES["two"], before="shapes")
 
 # Every step of the study, to see that it works; what it finds means nothing.
-QUICK = {name: _quick(scale) for name, scale in SCALES.items()}
+FEW = {"steps": 2, "tower_steps": 2, "batch": 2, "curve_points": 2, "board_pictures": 16, "seeds": 2}
+QUICK = {name: Scale(**{**asdict(scale), **FEW, "probe_scenes": 2}) for name, scale in SCALES.items()}
 
 
 @dataclass(frozen=True)
@@ -159,36 +169,28 @@ class Run:
     def trained(self) -> "Run":
         """The run whose weights it starts from: itself, or the one on shapes (position bias) or on relations."""
         if self.what == CONVERSION:
-            return replace(self, what=PLAN["task"], arm="grid-contiguous", rate=1)
+            return replace(self, what=PLANS["conversion"]["task"], arm="grid-contiguous", rate=1)
         return replace(self, what="shapes") if self.what == BIAS else self
 
 
 def recipe(run: Run, scales: dict[str, Scale]) -> dict:
     """What the run's result depends on beside its name; two results may be compared if they agree here."""
-    scale, arm = asdict(scales[run.scale]), ARMS[run.trained.arm]
-    for key in ("arms", "seeds", "rates", "rate_seeds"):
-        del scale[key]
-    if scale["until"] is None:
-        del scale["until"]
-    task = TASKS[run.trained.what]
+    arm, task = ARMS[run.trained.arm], TASKS[run.trained.what]
+    left_out = ("arms", "seeds", "rates", "rate_seeds")
+    scale = {key: value for key, value in asdict(scales[run.scale]).items() if value is not None}
+    if "plan" in scale:  # runs are not mixed with those of a plan that was changed after them
+        scale["plan"] = hashlib.sha256(PLAN_FILES[scale["plan"]].read_bytes()).hexdigest()
     return {
-        **scale,
+        **{key: value for key, value in scale.items() if key not in left_out},
         "block": arm.block,
         "sections": arm.sections,
         "mrope_section": list(section_sizes(arm.sections, scale["mrope_section"])),
         "layout": type(arm.layout).__name__ if arm.layout else None,
+        **({"reset": True} if arm.reset else {}),
         "trained_on": [list(board) for board in task.TRAINED_ON],
         "tests": {name: [list(board) for board in boards] for name, boards in task.TESTS.items()},
         **(bias.recipe() if run.what == BIAS else {}),
-        **(_conversion(run.arm) if run.what == CONVERSION else {}),
-    }
-
-
-def _conversion(arm):
-    """The blocks, and the plan's hash: runs are not mixed with those of a plan that was changed after them."""
-    return {
-        "blocks": [list(each) for each in CONVERSIONS[arm].items()],
-        "plan": hashlib.sha256(PLAN_FILE.read_bytes()).hexdigest(),
+        **({"blocks": [list(each) for each in CONVERSIONS[run.arm].items()]} if run.what == CONVERSION else {}),
     }
 
 
@@ -199,14 +201,8 @@ def weights_path(run: Run, scales: dict[str, Scale], work: Path) -> Path:
 
 def tower_path(run: Run, scales: dict[str, Scale], work: Path) -> Path:
     """Where the vision tower is that all runs of a scale and a task share."""
-    scale = scales[run.scale]
-    made_of = [
-        METRIC,
-        scale.patch_size,
-        scale.hidden,
-        scale.batch,
-        TASKS[run.trained.what].TOWER_STEPS * scale.tower_steps,
-    ]
+    scale, task = scales[run.scale], TASKS[run.trained.what]
+    made_of = [METRIC, scale.patch_size, scale.hidden, scale.batch, task.TOWER_STEPS * scale.tower_steps]
     return work / f"tower-{run.trained.what}-{run.scale}-{_digest(made_of)}.safetensors"
 
 

@@ -27,6 +27,9 @@ def make_batch(model, processor, pictures: list[tuple], questions: list[list[tup
     picture = {key: batch[key].to(model.device) for key in ("pixel_values", "image_grid_thw")}
     prefix_ids = batch["input_ids"].to(model.device)
     position_ids, rope_deltas = model.model.get_rope_index(prefix_ids, picture["image_grid_thw"])
+    if model.config.reset:  # h and w begin at 0 in every picture; all examples have theirs in the same slots
+        is_image = prefix_ids[0] == model.config.image_token_id
+        position_ids[1:, :, is_image] -= position_ids[0, :, is_image]
     length = prefix_ids.shape[1]
     longest = max(len(prompt) + len(answer) for _, prompt, answer in branches)
     input_ids = torch.full((len(branches), longest), processor.tokenizer.pad_token_id)

@@ -80,13 +80,8 @@ def distance(model, processor, seed: int, scenes: int) -> dict:
         found[axes] = []
         for far in DISTANCES:
             answers = _answers(model, processor, examples, asked, text_mover(rows, far)) if far else near
-            found[axes].append(
-                [
-                    round(torch.cat([each.exact for each in answers]).float().mean().item(), 4),
-                    round(torch.cat([each.margin for each in answers]).mean().item(), 4),
-                    round(torch.cat([differ(*each) for each in zip(answers, near)]).float().mean().item(), 4),
-                ]
-            )
+            parts = [(each.exact, each.margin, differ(each, before)) for each, before in zip(answers, near)]
+            found[axes].append([round(torch.cat(part).float().mean().item(), 4) for part in zip(*parts)])
     return found
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 METRIC = "places by thirds"
 
 CELL = 32  # pixels
-LARGEST_DISPLACEMENT = CELL / 6
+LARGEST_SHIFT = CELL / 6
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 PLACES = [f"{row} {column}" for row in ROWS for column in COLUMNS]
 HELD_OUT_SHARE = 0.1
@@ -44,9 +44,6 @@ class Example(NamedTuple):
     scenes: tuple[tuple, ...]
     look: float
     held_out: bool
-
-
-TRAINED_ON = (Board(2, 2, 2, 4), Board(2, 3, 2, 4), Board(3, 2, 2, 4), Board(3, 3, 2, 4))
 
 
 def place_name(cell: int, board: Board) -> str:

@@ -1,78 +1,64 @@
-"""What converting trained M-RoPE weights costs and brings, as `conversion.json` planned it before its runs."""
+"""What converting trained M-RoPE weights costs and brings: the runs that `conversion.json` plans, and what they say.
+
+The arm `before` are the weights that all other arms of a seed start from.
+"""
 
 from statistics import median
 
 from evidence.markdown import table
 
-from .arms import CONVERSION, CONVERSIONS, PLAN, Run
+from .arms import CONVERSION, CONVERSIONS, PLANS, Run
 from .found import right
+from .planned import Planned
 from .relations import PLACE_KINDS
-from .statistics import difference, holm, shown
+from .statistics import shown
 
-SCALE = "converted"
-
-
-def conversion_table(records: dict) -> str:
-    """One line for each arm, of the seeds that have it; nothing where there are none."""
-    rows = []
-    for arm in CONVERSIONS:
-        runs = _runs(records, arm)
-        if not runs:
-            continue
-        rows.append([arm, len(runs), *(shown([get(run) for run in runs.values()]) for get in COLUMNS.values())])
-        again = [_steps_again(run, records) for run in runs.values()]
-        reached = [steps for steps in again if steps is not None]
-        rows[-1].append(f"{len(reached)} of {len(again)}" + (f", step {median(reached):g}" if reached else ""))
-    return table(["converted to", "seeds", *COLUMNS, "as before again"], rows)
+PLAN = PLANS["conversion"]
+CONTENT = ("What shape",)
 
 
-def conversion_claims(records: dict) -> str:
-    """The contrast, and beside it the family that it was named with."""
-    named, family = _difference(records, *PLAN["contrast"][:2]), []
-    found = [(pair, _difference(records, *pair)) for *pair, _ in PLAN["family"]]
-    family = [(pair, each) for pair, each in found if each]
-    corrected = holm([each.p for _, each in family])
-    lines = [(PLAN["contrast"][:2], named, named.p, "named")] if named else []
-    lines += [(pair, each, p, "family") for (pair, each), p in zip(family, corrected)]
-    rows = [
-        [
-            " minus ".join(pair),
-            role,
-            f"{each.mean:+.2f}",
-            "" if each.interval is None else "[{:+.2f}, {:+.2f}]".format(*each.interval),
-            "" if p is None else f"{p:.2g}",
-        ]
-        for pair, each, p, role in lines
-    ]
-    return table(["place questions at the end", "", "points", "95 %, not corrected", "p, Holm in the family"], rows)
+def run(arm: str, seed: int, rate: float) -> Run:
+    """The run of an arm."""
+    if arm == "before":
+        return Run(PLAN["task"], "converted", "grid-contiguous", seed)
+    return Run(CONVERSION, "converted", arm, seed, rate)
 
 
-def _runs(records, arm):
-    names = {seed: Run(CONVERSION, SCALE, arm, seed).name for seed in PLAN["seeds"]}
-    return {seed: records[name] for seed, name in names.items() if name in records}
+def places(record: dict, when: str = "tests", tests=("one picture", "two pictures")) -> float:
+    """The plan's measure, in percent: place questions that are right on boards as trained, at the end."""
+    return right({"tests": record[when]}, tests, PLACE_KINDS)
 
 
-def _difference(records, arm, other):
-    runs, others = _runs(records, arm), _runs(records, other)
-    both = sorted(runs.keys() & others.keys())
-    return difference([_place(runs[seed]) - _place(others[seed]) for seed in both]) if both else None
-
-
-def _place(run, when="tests", test="as trained"):
-    return right({"tests": run[when]}, (test,), PLACE_KINDS)
-
-
-def _steps_again(run, records):
-    """The first step at which as many watched place questions are right as before the conversion."""
-    base = records.get(Run(PLAN["task"], SCALE, "grid-contiguous", run["seed"]).name)
-    before = base["curve"][-1][2] if base else 1
-    return next((step for step, _, found in run["curve"] if found >= before), None)
-
-
+OTHERS = [arm for arm in CONVERSIONS if arm not in PLAN["contrast"]]
+STAGES = ((["before", *PLAN["contrast"]], len(PLAN["seeds"])), (OTHERS, PLAN["other_seeds"]))
+CONVERTED = Planned(PLAN, run, places, STAGES)
+# Of a record, by title: the part of it that it is of, and what it is.
 COLUMNS = {
-    "places at conversion, %": lambda run: _place(run, "converted"),
-    "places at the end, %": _place,
-    "places at the end, larger boards, %": lambda run: _place(run, test="larger"),
-    "content at conversion, %": lambda run: right({"tests": run["converted"]}, kinds=("What shape",)),
-    "content at the end, %": lambda run: right(run, kinds=("What shape",)),
+    "places at conversion": ("converted", lambda record: places(record, "converted")),
+    "content at conversion": ("converted", lambda record: right({"tests": record["converted"]}, kinds=CONTENT)),
+    "places": ("tests", places),
+    "places, two pictures": ("tests", lambda record: places(record, tests=("two pictures",))),
+    "places, larger boards": ("tests", lambda record: places(record, tests=("larger",))),
+    "content": ("tests", lambda record: right(record, kinds=CONTENT)),
 }
+
+
+def conversion_tables(records: dict) -> dict[str, str]:
+    """By title, the plan's verdicts and what every arm kept and learned; nothing before all runs are there."""
+    found, rows = CONVERTED.found(records), []
+    for arm, own in found.items():
+        cells = [shown([get(each) for each in own.values() if key in each]) for key, get in COLUMNS.values()]
+        rows.append([arm, f"{CONVERTED.rate(arm, records):g}", len(own), *cells, ""])
+        if arm != "before":
+            # The first look at which as many watched place questions are right as at the last one before.
+            before = {seed: each["curve"][-1][2] for seed, each in found["before"].items()}
+            again = [[step for step, _, known in each["curve"] if known >= before[seed]] for seed, each in own.items()]
+            reached = [steps[0] for steps in again if steps]
+            rows[-1][-1] = f"{len(reached)} of {len(own)}" + (f", step {median(reached):g}" if reached else "")
+    if not rows:
+        return {}
+    titles = ["converted to", "rate", "seeds", *COLUMNS, "as before again"]
+    return {
+        "Converting trained M-RoPE weights": CONVERTED.verdicts(found),
+        "Converting trained M-RoPE weights: right, %": table(titles, rows),
+    }

@@ -11,18 +11,7 @@ import numpy
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from .boards import (
-    CELL,
-    LARGEST_DISPLACEMENT,
-    PLACES,
-    Board,
-    Example,
-    Question,
-    choose,
-    compare,
-    is_held_out,
-    place_name,
-)
+from .boards import CELL, LARGEST_SHIFT, PLACES, Board, Example, Question, choose, compare, is_held_out, place_name
 
 # With two digits, an example might have too few questions: three always have nine.
 TRAINED_ON = (Board(2, 2, 3, 4), Board(2, 3, 3, 4), Board(3, 2, 3, 4), Board(3, 3, 3, 4))
@@ -80,7 +69,7 @@ def draw(example: Example) -> tuple[Image.Image, ...]:
     picture = Image.new("RGB", (board.width * CELL, board.height * CELL), background)
     for thing in scene:
         size = rng.randint(22, 28)
-        free = min((CELL - size) / 2, LARGEST_DISPLACEMENT)
+        free = min((CELL - size) / 2, LARGEST_SHIFT)
         ink = rng.choice(pictures(example.held_out)[thing.name]).resize((size, size), Image.Resampling.BICUBIC)
         row, column = divmod(thing.cell, board.width)
         x, y = (round((place + 0.5) * CELL - size / 2 + rng.uniform(-free, free)) for place in (column, row))

@@ -5,11 +5,10 @@ The contrast that the study is made for, named before any of its runs: ring-cont
 that place reaches high frequencies, it is not.
 """
 
-from dataclasses import replace
 from statistics import mean
 
 from .answers import share
-from .arms import ARMS, BIAS, CONVERSION, CONVERSIONS, PLAN, STRATEGIES, Run
+from .arms import ARMS, BIAS, STRATEGIES, Run
 from .records import EvidenceError
 
 CONTRAST = ("ring-contiguous", "grid-interleaved", "Which is")
@@ -22,39 +21,25 @@ ORDER = (("allocation", "small"), ("bias", "small"), ("digits", "small"), ("allo
 
 
 def runs_of(experiment: str, scale: str, seeds: int, records: dict, scales: dict) -> list[Run]:
-    """The runs of an experiment that can be named by now; when they are done, there may be more.
+    """The runs of `allocation`, `bias`, `digits` or `age` that can be named by now; then there may be more.
 
     Seed by seed, so that a study that is cut short has all arms of fewer seeds.
-
-    Args:
-        experiment: `allocation`, `bias`, `digits`, `age`, or `conversion` at the scale `converted`.
-        scale: of `scales`.
-        seeds: how many.
-        records: what is there, by the name of the run.
 
     Raises:
         EvidenceError: it takes up what another experiment has not found out yet.
     """
-    what = scales[scale]
-    if experiment == "conversion":
-        base = [Run(PLAN["task"], scale, "grid-contiguous", seed) for seed in PLAN["seeds"][:seeds]]
-        return base + [replace(run, what=CONVERSION, arm=arm) for run in base for arm in CONVERSIONS]
-    if experiment != "allocation":
-        _check(records, allocation_runs(scale, seeds, records, scales), experiment, scale)
+    first = allocation_runs(scale, seeds, records, scales)
     if experiment == "allocation":
-        return allocation_runs(scale, seeds, records, scales)
+        return first
+    _check(records, first, experiment, scale)
     rates = best_rates(records, scale, scales)
 
     def runs(tasks, arms):
-        return [
-            Run(task, scale, arm, seed, rates[ARMS[arm].family])
-            for seed in range(seeds)
-            for task in tasks
-            for arm in arms
-        ]
+        each = [(task, arm, rates[ARMS[arm].family]) for task in tasks for arm in arms]
+        return [Run(task, scale, arm, seed, rate) for seed in range(seeds) for task, arm, rate in each]
 
     if experiment == "bias":
-        return runs([BIAS], what.arms) + runs(["pairs"], PAIR_ARMS)
+        return runs([BIAS], scales[scale].arms) + runs(["pairs"], PAIR_ARMS)
     if experiment == "digits":
         return runs(["digits"], best_arms(records, scale, seeds, scales))
     winner = best_sections(records, scale, seeds, scales)
@@ -68,13 +53,8 @@ def runs_of(experiment: str, scale: str, seeds: int, records: dict, scales: dict
 
 def rate_runs(scale: str, scales: dict) -> list[Run]:
     """The search for learning rates, on seeds that are not used afterwards."""
-    what = scales[scale]
-    return [
-        Run("shapes", scale, arm, seed, rate)
-        for seed in what.rate_seeds
-        for rate in what.rates
-        for arm in RATE_ARMS.values()
-    ]
+    each = [(rate, arm) for rate in scales[scale].rates for arm in RATE_ARMS.values()]
+    return [Run("shapes", scale, arm, seed, rate) for seed in scales[scale].rate_seeds for rate, arm in each]
 
 
 def allocation_runs(scale: str, seeds: int, records: dict, scales: dict) -> list[Run]:
@@ -83,9 +63,11 @@ def allocation_runs(scale: str, seeds: int, records: dict, scales: dict) -> list
     if any(run.name not in records for run in search):
         return search
     rates = best_rates(records, scale, scales)
-    return search + [
-        Run("shapes", scale, arm, seed, rates[ARMS[arm].family]) for seed in range(seeds) for arm in scales[scale].arms
-    ]
+    return search + [_run(scale, arm, seed, rates) for seed in range(seeds) for arm in scales[scale].arms]
+
+
+def _run(scale, arm, seed, rates):
+    return Run("shapes", scale, arm, seed, rates[ARMS[arm].family])
 
 
 def score(record: dict) -> float:
@@ -106,12 +88,8 @@ def best_rates(records: dict, scale: str, scales: dict) -> dict[str, float]:
 def mean_scores(records: dict, scale: str, seeds: int, scales: dict) -> dict[str, float]:
     """The mean score of every arm of the scale over the seeds, best first."""
     rates = best_rates(records, scale, scales)
-    scores = {
-        arm: mean(
-            score(records[Run("shapes", scale, arm, seed, rates[ARMS[arm].family]).name]) for seed in range(seeds)
-        )
-        for arm in scales[scale].arms
-    }
+    runs = {arm: [_run(scale, arm, seed, rates) for seed in range(seeds)] for arm in scales[scale].arms}
+    scores = {arm: mean(score(records[run.name]) for run in own) for arm, own in runs.items()}
     return dict(sorted(scores.items(), key=lambda item: -item[1]))
 
 

@@ -33,11 +33,7 @@ class Found:
         return [arm for arm in ARMS if self.runs(what, arm)]
 
     def compare(self, what: str, arm: str, other: str, measure) -> Difference | None:
-        """How far an arm is ahead of another on the seeds that both have; None where there are none.
-
-        Args:
-            measure: of a record, a number.
-        """
+        """How far an arm is ahead of another in a measure of a record, on the seeds that both have; None without."""
         runs, others = self.runs(what, arm), self.runs(what, other)
         both = sorted(runs.keys() & others.keys())
         return difference([measure(runs[seed]) - measure(others[seed]) for seed in both]) if both else None

@@ -1,12 +1,13 @@
 """The study's model under an arm: random text layers, a frozen vision tower, and how it is optimised."""
 
+import functools
 import tempfile
 from pathlib import Path
 
 import torch
 
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
-from evidence.geometry import FlattenedGeometry
+from evidence.geometry import FlattenedGeometry, SpacedGeometry
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 from shapes.checkpoint import model_config, save_processor
 
@@ -17,9 +18,10 @@ from .sections import interleave, section_sizes
 
 
 class StudyConfig(Qwen2_5_VLConfig_CircleRoPE_V2):
-    """A config whose ring may be a layout that is none of the block's options."""
+    """A config whose ring may be a layout that is none of the block's options, and whose pictures may begin at 0."""
 
-    layout: FlattenedGeometry | None = None
+    layout: FlattenedGeometry | SpacedGeometry | None = None
+    reset: bool = False
 
     def make_geometry(self, name):
         return self.layout if name == "circle" and self.layout else super().make_geometry(name)
@@ -53,7 +55,7 @@ def make_model(run: Run, scales: dict, work: Path):
         window_size=CELL,
     )
     config = StudyConfig(**dimensions)
-    config.layout = arm.layout
+    config.layout, config.reset = arm.layout, arm.reset
     torch.manual_seed(run.seed)
     model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config)
     if arm.sections == "interleaved":
@@ -62,12 +64,15 @@ def make_model(run: Run, scales: dict, work: Path):
     return model, processor
 
 
-def make_optimizers(model, learning_rate: float) -> list:
-    """Muon for the matrices of the layers, which learn in half as many steps with it; AdamW for the rest."""
+def make_optimizers(model, learning_rate: float, fine_tuning: bool = False) -> list:
+    """Muon for the matrices of the layers, which learn in half as many steps with it; AdamW for the rest.
+
+    For fine-tuning AdamW for all, as whoever converts trained weights has it.
+    """
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     matrices = [parameter for name, parameter in trained if ".layers." in name and parameter.ndim == 2]
     others = [parameter for name, parameter in trained if not (".layers." in name and parameter.ndim == 2)]
-    return [
-        torch.optim.Muon(matrices, lr=5 * learning_rate, weight_decay=0.01),
-        torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
-    ]
+    adamw = functools.partial(torch.optim.AdamW, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    if fine_tuning:
+        return [adamw(matrices + others)]
+    return [torch.optim.Muon(matrices, lr=5 * learning_rate, weight_decay=0.01), adamw(others)]

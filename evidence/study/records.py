@@ -9,11 +9,16 @@ import lzma
 import os
 from pathlib import Path
 
-from .arms import ARMS, BIAS, CONVERSION, CONVERSIONS, TASKS, Run, recipe
+from .arms import ARMS, BIAS, CONVERSION, CONVERSIONS, PLANS, TASKS, Run, recipe
 from .boards import METRIC
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "runs.jsonl.xz"
 INCOMPLETE = " is not the complete record of a run: delete this line, its run is made anew."
+
+
+def results_of(experiment: str) -> Path:
+    """Where records are kept: those of a plan in a file of its name, apart from all others."""
+    return RESULTS.with_name(f"{experiment}.jsonl.xz") if experiment in PLANS else RESULTS
 
 
 class EvidenceError(ValueError):

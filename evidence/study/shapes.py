@@ -11,21 +11,10 @@ from PIL import Image, ImageDraw
 
 from shapes.pictures import COLOURS, SHAPES, draw_thing
 
-from .boards import (
-    CELL,
-    LARGEST_DISPLACEMENT,
-    PLACES,
-    TRAINED_ON,
-    Board,
-    Example,
-    Question,
-    choose,
-    compare,
-    is_held_out,
-    place_name,
-)
+from .boards import CELL, LARGEST_SHIFT, PLACES, Board, Example, Question, choose, compare, is_held_out, place_name
 
 MOST_COUNTED = 4  # no model is asked for a number that it was never taught
+TRAINED_ON = (Board(2, 2, 2, 4), Board(2, 3, 2, 4), Board(3, 2, 2, 4), Board(3, 3, 2, 4))
 TESTS = {
     "as trained": TRAINED_ON,
     "more things": (Board(3, 3, 5, 6),),
@@ -86,7 +75,7 @@ def _draw_scene(scene, board, rng):
     for thing in scene:
         row, column = divmod(thing.cell, board.width)
         reach = cell * rng.uniform(0.32, 0.42)
-        free = min(cell / 2 - reach, scale * LARGEST_DISPLACEMENT)
+        free = min(cell / 2 - reach, scale * LARGEST_SHIFT)
         x, y = ((place + 0.5) * cell + rng.uniform(-free, free) for place in (column, row))
         draw_thing(pen, thing.shape, COLOURS[thing.colour], x, y, reach)
     return picture.resize((board.width * CELL, board.height * CELL), Image.Resampling.BOX)

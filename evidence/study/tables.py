@@ -6,10 +6,11 @@ from . import bias
 from .answers import chance, questions_of
 from .arms import BIAS, TASKS, Run
 from .claims import claims, claims_table
-from .converted import conversion_claims, conversion_table
-from .experiments import RATE_ARMS, score
+from .converted import conversion_tables
+from .experiments import RATE_ARMS, SCORED, score
 from .found import Found, loss_by_distance, right, slope_over_cells, spread_over_cells
 from .statistics import shown
+from .two import picture_tables
 
 INTRODUCTION = """\
 Means over seeds with half their 95 % intervals (Student's t over seeds). All arms of a seed answer the same questions.
@@ -46,19 +47,18 @@ def tables(records: dict, scales: dict) -> dict[str, str]:
         }
         lost = {f"lost, text {bias.DISTANCES[-1]} units away, points": loss_by_distance}
         made[f"{scale}: position bias"] = _rows(found, BIAS, {**measures, **lost})
-    made["Converting trained M-RoPE weights"] = conversion_table(records)
-    made["Converting trained M-RoPE weights: the named contrast and its family"] = conversion_claims(records)
-    return {title: text for title, text in made.items() if text}
+    planned = picture_tables(records) | conversion_tables(records)
+    return {title: text for title, text in (made | planned).items() if text}
 
 
 def _rates(records, scale, scales):
     rates, seeds = scales[scale].rates, scales[scale].rate_seeds
-    rows = []
-    for arm in RATE_ARMS.values():
-        names = [[Run("shapes", scale, arm, seed, rate).name for seed in seeds] for rate in rates]
-        rows.append(
-            [arm, *(shown([100 * score(records[name]) for name in each if name in records]) for each in names)]
-        )
+
+    def known(arm, rate):
+        names = [Run("shapes", scale, arm, seed, rate).name for seed in seeds]
+        return shown([100 * score(records[name]) for name in names if name in records])
+
+    rows = [[arm, *(known(arm, rate) for rate in rates)] for arm in RATE_ARMS.values()]
     return table(["arm", *(f"{rate:g} times" for rate in rates)], rows)
 
 
@@ -68,19 +68,17 @@ def _tests(found, what, scales):
         return {}
     task = TASKS[what]
     by_test = {test: lambda record, test=test: right(record, (test,)) for test in task.TESTS}
-    made = {"right, %": _rows(found, what, by_test)}
-    for test in task.TESTS:
-        asked = dict(sorted(questions_of(task, test, 0, scales[found.scale]).items()))
-        made[f"right by kind, {test}, %"] = _rows(
-            found,
-            what,
-            {kind: lambda record, test=test, kind=kind: right(record, (test,), (kind,)) for kind in asked},
-            ["chance", *(f"{100 * chance(each):.1f}" for each in asked.values())],
-        )
+    asked = dict(sorted(questions_of(task, SCORED, 0, scales[found.scale]).items()))
+    by_kind = {kind: lambda record, kind=kind: right(record, (SCORED,), (kind,)) for kind in asked}
+    guessed = ["chance", *(f"{100 * chance(each):.1f}" for each in asked.values())]
     curve = next(iter(found.runs(what, arms[0]).values()))["curve"]
     steps = range(len(curve) - 1, -1, -4)[::-1]
     watched = {f"step {curve[n][0]}": lambda record, n=n: 100 * record["curve"][n][2] for n in steps}
-    return made | {"learning curve, right on watched boards as trained, %": _rows(found, what, watched)}
+    return {
+        "right, %": _rows(found, what, by_test),
+        f"right by kind, {SCORED}, %": _rows(found, what, by_kind, guessed),
+        "learning curve, right on watched boards as trained, %": _rows(found, what, watched),
+    }
 
 
 def _rows(found, what, measures, last=None):

@@ -20,14 +20,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs side by side; and one 
 
 import torch
 import transformers
+from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_model, save_model
 
 from . import bias
 from .answers import evaluate, held_out_examples, make_test, share
-from .arms import BIAS, CONVERSION, CONVERSIONS, PLAN, QUICK, SCALES, TASKS, Run, recipe, weights_path
+from .arms import BIAS, CONVERSION, CONVERSIONS, LORA, PLANS, QUICK, SCALES, TASKS, Run, recipe, weights_path
 from .batches import make_batch
 from .boards import METRIC, make_example
 from .model import make_model, make_optimizers
+from .planned import plan_commit
 
 
 def make_record(run: Run, work: Path, scales=SCALES) -> dict:
@@ -43,6 +45,7 @@ def make_record(run: Run, work: Path, scales=SCALES) -> dict:
         **found,
         "seconds": round(time.monotonic() - began),
         **made_on(),
+        **({"commit": plan_commit(plan)} if (plan := scales[run.scale].plan) else {}),
     }
 
 
@@ -77,6 +80,8 @@ def train(run: Run, work: Path, scales: dict) -> dict:
     """Train and test: the learning curve, and every outcome of the tests."""
     scale, task = scales[run.scale], TASKS[run.what]
     model, processor = make_model(run, scales, work)
+    if scale.before:
+        fit(model, processor, replace(run, what=scale.before), scale, scale.steps, run.rate)
     curve = fit(model, processor, run, scale, scale.steps, run.rate)
     unfinished = weights_path(run, scales, work).with_suffix(f".{os.getpid()}")
     save_model(model, str(unfinished))
@@ -87,17 +92,19 @@ def train(run: Run, work: Path, scales: dict) -> dict:
 
 def convert(run: Run, work: Path, scales: dict) -> dict:
     """Go on from weights that were trained under M-RoPE: `converted` are the tests before any further step."""
-    scale, task = replace(scales[run.scale], until=None), TASKS[run.trained.what]
+    scale, task = replace(scales[run.scale], until=None, curve_points=30), TASKS[run.trained.what]
     path = weights_path(run, scales, work)
     if not path.exists():
         train(run.trained, work, scales)
     model, processor = make_model(run, scales, work)
     load_model(model, path)
-    blocks, steps = CONVERSIONS[run.arm], min(PLAN["steps"], scale.steps)
+    blocks, steps = CONVERSIONS[run.arm], min(PLANS["conversion"]["steps"], scale.steps)
     model.set_circle_rope(blocks[max(blocks)])
     converted = test(model, processor, task, run, scale)
+    if run.arm.endswith(LORA):
+        inject_adapter_in_model(LoraConfig(r=8, lora_alpha=16, target_modules=r".*language_model.*_proj"), model)
     at = {1 + round(share * steps): block for share, block in blocks.items()}
-    curve = fit(model, processor, run, scale, steps, PLAN["rate"] * run.rate, at)
+    curve = fit(model, processor, run, scale, steps, run.rate, at)
     return {"converted": converted, "curve": curve, "tests": test(model, processor, task, run, scale)}
 
 
@@ -116,20 +123,17 @@ def fit(model, processor, run: Run, scale, steps: int, rate: float, blocks: dict
         the learning curve, as [step, loss, share of right answers], of place questions where the task names them.
     """
     task = TASKS[run.trained.what]
-    optimizers = make_optimizers(model, rate * scale.learning_rate)
+    optimizers = make_optimizers(model, rate * scale.learning_rate, fine_tuning=run.what == CONVERSION)
     warmup = max(1, min(steps, 1000) // 10)
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: min((step + 1) / warmup, 1 if scale.until else 0.5 * (1 + math.cos(math.pi * step / steps))),
-        )
-        for optimizer in optimizers
-    ]
+
+    def rate_at(step):
+        return min((step + 1) / warmup, 1 if scale.until else 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate_at) for optimizer in optimizers]
     # The same pictures and questions in the same order for every arm.
     rng = random.Random(f"{'train' if run.what in TASKS else run.what} {run.seed}")
-    watched = list(
-        held_out_examples(task, task.TRAINED_ON, f"watch {run.seed}", scale.curve_pictures, scale.questions)
-    )
+    sizes = scale.curve_pictures, scale.questions
+    watched = list(held_out_examples(task, task.TRAINED_ON, f"watch {run.seed}", *sizes))
     every = max(1, steps // scale.curve_points)
     curve, losses = [], []
     model.train()

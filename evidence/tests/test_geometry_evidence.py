@@ -28,7 +28,7 @@ def turn(vectors, phases):
 def test_the_spread_is_the_root_mean_square_of_the_logits_standard_deviations(grid, layout, interleaved):
     """By definition, with many q and k, looked from any text token."""
     rope = Rope(interleaved=interleaved)
-    text, image = place(LAYOUTS[layout], *grid, text_tokens=3)
+    _, image, text = place(LAYOUTS[layout], *grid, behind=3)
     q, k = torch.randn(2, 1000, 1, 128, generator=torch.Generator().manual_seed(grid[0]))
     for token in (0, 2):
         logits = turn(q, rope.phases(text[:, token : token + 1])) @ turn(k, rope.phases(image)).mT / 128**0.5
@@ -40,7 +40,7 @@ def test_the_spread_is_the_root_mean_square_of_the_logits_standard_deviations(gr
 def test_the_spread_is_that_of_the_rotations_of_a_studys_model(arm, tmp_path):
     """The study hands frequencies out by moving them; the spread does not depend on where they stand."""
     model, _ = make_model(Run("shapes", "small", arm, 0), QUICK, tmp_path)
-    _, image = place(model.config.make_geometry("circle" if "ring" in arm else "mrope"), 6, 6)
+    _, image, _ = place(model.config.make_geometry("circle" if "ring" in arm else "mrope"), 6, 6)
     cos, sin = model.model.language_model.rotary_emb(torch.zeros(1), image[:, None])
     turned = torch.complex(cos[0, :, :16], sin[0, :, :16])
     expected = (1 - turned.mean(0).abs() ** 2).mean().sqrt().item()
@@ -51,19 +51,19 @@ def test_spreads_that_are_known():
     """Those under interleaved sections come from a review, made with other code."""
     known = {("grid", True): 0.300, ("ring", True): 0.388, ("grid", False): 0.031, ("ring", False): 0.385}
     for (layout, interleaved), expected in known.items():
-        _, image = place(LAYOUTS[layout], 16, 16)
+        _, image, _ = place(LAYOUTS[layout], 16, 16)
         assert logit_spread(image, Rope(interleaved=interleaved)) == pytest.approx(expected, abs=5e-4)
 
 
 def test_sections_mean_nothing_where_all_rows_are_the_same():
-    _, image = place(LAYOUTS["flattened"], 5, 7)
+    _, image, _ = place(LAYOUTS["flattened"], 5, 7)
     assert logit_spread(image, INTERLEAVED) == pytest.approx(logit_spread(image, QWEN))
     assert logit_spread(place(LAYOUTS["shared"], 5, 7)[1], QWEN) == 0
 
 
 def test_a_per_token_distance_of_0_is_no_equal_attention():
     """What the paper's abstract says that it suffices for."""
-    text, image = place(CircleGeometry(radius=10), 16, 16)
+    _, image, text = place(CircleGeometry(radius=10), 16, 16)
     assert per_token_distance(text, image) < 1e-4 and logit_spread(image, QWEN) > 0.38
 
 
@@ -74,7 +74,7 @@ def test_one_token_has_no_spread():
 
 def test_flattened_has_the_papers_per_token_distance():
     """The paper counts on one row, where 9 tokens have 2.22; three equal rows make it sqrt(3) times as large."""
-    text, image = place(FlattenedGeometry(), 3, 3, text_tokens=5)
+    _, image, text = place(FlattenedGeometry(), 3, 3, behind=5)
     assert per_token_distance(text, image).item() == pytest.approx(20 / 9 * 3**0.5, abs=1e-3)
     assert per_token_distance(text[:1], image[:1]).item() == pytest.approx(20 / 9, abs=1e-3)
 

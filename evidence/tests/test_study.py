@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -22,15 +23,20 @@ from safetensors.torch import load_model
 from transformers import Qwen3VLTextConfig
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
 
+from circle_rope_imp import CircleGeometry, MRopeGeometry, VisionBlock, sequence_index
 from configuration_qwen2_5_vl_circle_rope import age_schedule, validate_circle_rope
-from evidence.study import bias, digits, pairs, relations, shapes
+from evidence.geometry import SpacedGeometry
+from evidence.study import bias, digits, pairs, relations, shapes, train
+from evidence.study.__main__ import study
 from evidence.study.answers import answer, chance, make_test, questions_of, share
 from evidence.study.arms import (
     ARMS,
     BIAS,
     CONVERSION,
+    CONVERSIONS,
     LAYERS,
-    PLAN_FILE,
+    PLAN_FILES,
+    PLANS,
     QUICK,
     SCALES,
     TASKS,
@@ -38,16 +44,20 @@ from evidence.study.arms import (
     recipe,
     weights_path,
 )
-from evidence.study.boards import CELL, METRIC, TRAINED_ON, Board, is_held_out, make_example, place_name, place_names
+from evidence.study.batches import make_batch
+from evidence.study.boards import CELL, METRIC, Board, is_held_out, make_example, place_name, place_names
 from evidence.study.claims import AGE, LARGER, NAMED, PARTS, TRAINED, TWO, Claim, claims, claims_table, front_tables
-from evidence.study.converted import conversion_claims, conversion_table
+from evidence.study.converted import CONVERTED, conversion_tables
 from evidence.study.experiments import best_arms, best_rates, best_sections, rate_runs, runs_of
 from evidence.study.found import by_cell, loss_by_distance, right, slope_over_cells, spread_over_cells
 from evidence.study.model import make_model
-from evidence.study.records import EvidenceError, append, parse_name, read_records
+from evidence.study.planned import plan_commit
+from evidence.study.records import RESULTS, EvidenceError, append, parse_name, read_records
 from evidence.study.sections import interleaved_order, section_sizes
+from evidence.study.shapes import TRAINED_ON
 from evidence.study.statistics import difference, holm
 from evidence.study.train import make_record
+from evidence.study.two import PICTURES, picture_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES_RUN = Run("shapes", "small", "grid-interleaved", 0)
@@ -191,7 +201,10 @@ def test_every_answer_can_be_read_off_the_scene(name, seed):
             way = next(step for words, step in relations.WAYS.items() if words in text)
             start = divmod(named[0].cell, board.width)
             there = tuple(place + step for place, step in zip(start, way))
-            assert [each.shape for each in things if divmod(each.cell, board.width) == there] == [told]
+            (scene,) = (scene for scene in example.scenes if named[0] in scene)
+            assert [each.shape for each in scene if divmod(each.cell, board.width) == there] == [told]
+        elif kind == "Which picture":
+            assert told == ("first", "second")[named[0] in example.scenes[1]] and len(example.scenes) == 2
         elif kind == "Which digit":
             assert [each.name for each in things if text == f"Which digit is {place_name(each.cell, board)}?"] == [
                 told
@@ -207,7 +220,7 @@ def test_every_answer_can_be_read_off_the_scene(name, seed):
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_a_thing_looks_the_same_in_every_cell(task):
-    rng, board = random.Random(1), Board(3, 3, 3, 3)
+    rng, board = random.Random(1), relations.Boards(3, 3, 3, 3, pictures=2)
     example = make_example(task, rng, board, held_out=True)
     first = example.scenes[0][0]
     cells = [thing.cell for thing in example.scenes[0]]
@@ -221,7 +234,7 @@ def test_a_thing_looks_the_same_in_every_cell(task):
 
     before, after = task.draw(example)[0], task.draw(moved)[0]
     assert cut(before, first.cell) == cut(after, free) and cut(before, free) == cut(after, first.cell)
-    assert len(task.draw(example)) == len(example.scenes) == 1 + (task is pairs)
+    assert len(task.draw(example)) == len(example.scenes) == (2 if task in (pairs, relations) else 1)
     assert all(side % (2 * scale.patch_size) == 0 for side in before.size for scale in SCALES.values())
 
 
@@ -370,7 +383,7 @@ def test_other_tasks_are_trained_too(what, work):
 def test_trained_weights_go_on_under_another_block(work):
     record = make_record(Run(CONVERSION, "converted", "strategy_4 annealed", 0), work, QUICK)
     assert record["converted"].keys() == record["tests"].keys() == relations.TESTS.keys()
-    assert record["recipe"]["plan"] == hashlib.sha256(PLAN_FILE.read_bytes()).hexdigest()
+    assert record["recipe"]["plan"] == hashlib.sha256(PLAN_FILES["conversion"].read_bytes()).hexdigest()
     assert [step for step, _, _ in record["curve"]] == [1, 2]
     base = make_record(Run("relations", "converted", "grid-contiguous", 0), work, QUICK)
     kept = make_record(Run(CONVERSION, "converted", "mrope", 0), work, QUICK)
@@ -392,32 +405,165 @@ def test_a_plan_that_was_changed_after_its_runs_is_refused(tmp_path):
         read_records(write(tmp_path / "runs.jsonl", changed), SCALES)
 
 
-def test_the_table_of_the_conversion_follows_from_its_runs():
+def test_with_lora_adapters_alone_are_trained(work):
+    which = Run(CONVERSION, "converted", "strategy_4 with LoRA", 0)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "test", lambda model, *_: seen.append(model) or {})
+        assert make_record(which, work, QUICK)["recipe"]["blocks"] == [[0, {"radius": 10, "AGE_mode": "strategy_4"}]]
+    learned = {name for name, each in seen[-1].named_parameters() if each.requires_grad}
+    assert len(learned) == 2 * 7 * LAYERS and all(".language_model.layers." in name for name in learned)
+    assert all("lora_" in name for name in learned) and seen[-1].config.circle_rope["AGE_mode"] == "strategy_4"
+
+
+def all_records(planned, record_of_run):
+    """All records of a planned experiment, as the function makes them of a run."""
     records = {}
-    for which in runs_of("conversion", "converted", 3, {}, SCALES):
+    while missing := [each for each in planned.runs(records) if each.name not in records]:
+        records |= {each.name: record_of_run(each) for each in missing}
+    return records
+
+
+def test_what_the_conversion_says_follows_from_its_runs():
+    def made(which):
         known = {"mrope": (0.8, 0.8), "strategy_4": (0.5, 0.9)}.get(which.arm, (0.5, 0.7))
-        before, after = (
+        tests = [
             {
-                test: {
-                    kind: "1" * round(10 * each) + "0" * round(10 - 10 * each) for kind in ("Where is", "What shape")
-                }
+                test: dict.fromkeys(("Where is", "What shape"), "1" * round(10 * each) + "0" * round(10 - 10 * each))
                 for test in relations.TESTS
             }
             for each in known
-        )
-        curve = [[5, 1.0, 0.6 + 0.01 * which.seed], [10, 1.0, known[1]]]
-        records[which.name] = record_of(which, converted=before, tests=after, curve=curve)
+        ]
         if which.what == "relations":
-            records[which.name]["curve"] = [[5, 1.0, 0.85]]
-    lines = conversion_table(records).splitlines()
-    assert (
-        "| strategy_4 | 3 | 50.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 50.0 ± 0.0 | 90.0 ± 0.0 | 3 of 3, step 10 |"
-        in lines
-    )
-    assert any(line.startswith("| ring | 3 |") and line.endswith("| 0 of 3 |") for line in lines)
-    contrast, *family = conversion_claims(records).splitlines()[2:]
-    assert contrast.startswith("| strategy_4 minus mrope | named | +10.00 |") and len(family) == 5
-    assert conversion_table({}) == conversion_claims({}) == ""
+            return record_of(which, tests=tests[0], curve=[[5, 1.0, 0.85]])
+        curve = [[5, 1.0, 0.6], [10, 1.0, known[1]]]
+        return record_of(which, converted=tests[0], tests=tests[1], curve=curve)
+
+    records, plan = all_records(CONVERTED, made), PLANS["conversion"]
+    verdicts, lines = (text.splitlines()[2:] for text in conversion_tables(records).values())
+    seeds, fewer = len(plan["seeds"]), plan["other_seeds"]
+    ends = " | 50.0 ± 0.0 | 50.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 |"
+    assert f"| strategy_4 | {min(plan['rates']['strategy_4'])} | {seeds}{ends} {seeds} of {seeds}, step 10 |" in lines
+    assert any(line.startswith("| ring with LoRA |") and line.endswith(f"| 0 of {fewer} |") for line in lines)
+    assert verdicts[0].startswith("| the named contrast | strategy_4 minus mrope | +10.0 |")
+    assert len(verdicts) == 1 + len(plan["family"]) and len(lines) == 1 + len(CONVERSIONS)
+    assert conversion_tables(dict(list(records.items())[:-1])) == {}
+
+
+# ---- Why two pictures ----
+
+
+def two_pictures(arm, work):
+    """Positions of two pictures of 4 x 6 tokens and a question behind them, under an arm; and which are images."""
+    model, processor = make_model(Run("pairs", "two", arm, 200), QUICK, work)
+    example = make_example(pairs, random.Random(0), Board(2, 3, 2, 3), held_out=False)
+    batch = make_batch(model, processor, [pairs.draw(example)], [[("Where is red?", "top left")]])
+    return batch["position_ids"][:, 0], batch["input_ids"][0] == model.config.image_token_id
+
+
+def test_h_and_w_begin_anew_in_every_picture(work):
+    grid, is_image = two_pictures("grid-interleaved", work)
+    reset, _ = two_pictures("grid-reset", work)
+    assert torch.equal(reset[0], grid[0]) and torch.equal(reset[:, ~is_image], grid[:, ~is_image])
+    rows, columns = torch.arange(4.0).repeat_interleave(6).repeat(2), torch.arange(6.0).repeat(8)
+    assert torch.equal(reset[1:, is_image], torch.stack([rows, columns]))
+    # The picture's six columns, and the tokens that end it and begin the next.
+    assert reset[0, is_image].unique().diff().tolist() == [8]
+
+
+def test_neighbours_are_three_times_as_far_apart(work):
+    grid, is_image = (each[..., :40] for each in two_pictures("grid-interleaved", work))
+    spaced, _ = two_pictures("grid-spaced", work)
+    first = grid[:, is_image][:, :1]
+    assert torch.equal(spaced[:, :40][:, is_image] - first, 3 * (grid[:, is_image] - first))
+
+
+def test_the_arms_codes_of_two_pictures_are_as_alike_as_the_plan_says(work):
+    expected = {"grid": -0.44, "grid-15": 0.77, "grid-21": -0.84, "spaced": 0.05, "ring": 0.0}
+    expected |= {"ring-17": -0.65, "ring-26": 0.41}
+    assert [float(each) for each in re.findall(r"[+-]?\d\.\d\d", PLANS["pictures"]["codes"])] == [*expected.values()]
+    rope = SCALES["two"].rope("interleaved")
+    for name, code in expected.items():
+        layout, _, stride = name.partition("-")
+        made = {"grid": MRopeGeometry, "spaced": SpacedGeometry, "ring": CircleGeometry}[layout]
+        alike = []
+        for height, width in ((4, 4), (4, 6), (6, 4), (6, 6)):
+            cells = height * width
+            blocks = [VisionBlock(0, slot, 1, height, width) for slot in (1, cells + 3)]
+            positions, _ = sequence_index(blocks, None, (1, 2 * cells + 3), [made(image_stride=int(stride or 0))])
+            first, second = (
+                torch.polar(torch.ones(()).double(), rope.phases(positions[:, 0, block.slot :][:, :cells]))
+                for block in blocks
+            )
+            first, second = first - first.mean(0), second - second.mean(0)
+            alike.append(((first.conj() * second).real.sum() / first.abs().square().sum()).item())
+        assert sum(alike) / 4 == pytest.approx(code, abs=0.006), name
+
+
+def records_of_two(right_of):
+    """All records of the plan of two pictures, with the share of right answers that `right_of` gives a run."""
+
+    def made(which):
+        record = record_of(which, right_of(which), curve=[[step, 0.1, right_of(which)] for step in range(1, 21)])
+        record["tests"]["as trained"]["Which is"] = record["tests"]["as trained"]["Where is"]
+        return record
+
+    return all_records(PICTURES, made)
+
+
+def test_the_contrast_of_two_pictures_comes_first_and_every_arm_has_its_rate():
+    search = PICTURES.runs({})
+    assert len(search) == 12 and {each.arm for each in search} == {"grid-reset", "ring-interleaved"}
+    assert {each.seed for each in search} == {290, 291} and {each.rate for each in search} == {0.5, 1, 2}
+    records = records_of_two(lambda each: 0.9 if each.rate == (2 if "ring" in each.arm else 0.5) else 0.5)
+    assert len(records) == 12 + 2 * 24 + 24 + 10 * 10
+    found = [parse_name(name) for name in records]
+    assert {each.arm for each in found[12:60]} == {"grid-reset", "ring-interleaved"}
+    assert {each.seed for each in found[12:60]} == set(range(200, 224))
+    assert all(each.rate == (2 if "ring" in each.arm else 0.5) for each in found if each.seed < 290)
+    assert len(PICTURES.runs(records, seeds=1)) == 12 + 2 + 24 + 10
+    used = {parse_name(name).seed for name in read_records(RESULTS, SCALES)}
+    assert not used & {*PLANS["pictures"]["seeds"], *PLANS["pictures"]["rate_seeds"]}
+
+
+def test_nothing_is_said_of_two_pictures_before_all_runs_are_there():
+    records = records_of_two(lambda each: 0.5 + 0.001 * (each.seed % 2) + 0.2 * (each.arm == "ring-interleaved"))
+    verdicts, table = (text.splitlines()[2:] for text in picture_tables(records).values())
+    named, *family = verdicts
+    assert named.startswith("| the named contrast | two/grid-reset minus two/ring-interleaved | -20.0 |")
+    assert "| 24 |" in named and len(family) == 4 and all("| 10 |" in line for line in family)
+    assert any(line.startswith("| two long/ring-interleaved | 0.5 | 10 | 70") for line in table)
+    last = list(records)[-1]
+    assert picture_tables({name: each for name, each in records.items() if name != last}) == {}
+
+
+def test_weights_that_know_one_picture_go_on_with_two(work, capsys):
+    record = make_record(Run("pairs", "two from one", "grid-interleaved", 200), work, QUICK)
+    assert re.findall(r"(\w+)/two from one/.*: step (\d)", capsys.readouterr().out) == [
+        *(("shapes", "1"), ("shapes", "2")),
+        *(("pairs", "1"), ("pairs", "2")),
+    ]
+    assert len(record["curve"]) == 2 and record["recipe"]["before"] == "shapes"
+
+
+def test_a_plan_counts_from_its_commit_on(tmp_path, monkeypatch):
+    monkeypatch.setitem(PLAN_FILES, "pictures", tmp_path / "pictures.json")
+
+    def git(*words):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init")
+    PLAN_FILES["pictures"].write_text("{}")
+    assert plan_commit("pictures") == ""
+    git("add", "pictures.json")
+    git("commit", "-m", "A plan")
+    assert plan_commit("pictures") == git("rev-parse", "HEAD")
+    PLAN_FILES["pictures"].write_text("[]")
+    assert plan_commit("pictures") == ""
+    given = SimpleNamespace(experiment=["pictures"], scale=None, seeds=None, output=tmp_path / "runs", quick=False)
+    with pytest.raises(EvidenceError, match="pictures.json is not committed as it is"):
+        study(given, SCALES)
 
 
 # ---- Experiments ----

@@ -18,14 +18,14 @@ if os.environ.get("TRITON_INTERPRET"):
 
 from vllm import LLM, SamplingParams
 
-from .cases import all_kinds
+from .cases import MEDIA, all_kinds
 
 
 def main():
     directory, options, picked, sampling, output = sys.argv[1:]
     common = {"max_model_len": 512, "max_num_seqs": 4, "dtype": "float32", "seed": 0}
     memory = {"gpu_memory_utilization": 0.02, "kv_cache_memory_bytes": 1 << 26}
-    engine = LLM(directory, **{**common, **memory, **json.loads(options)})
+    engine = LLM(directory, **{**common, **memory, **MEDIA, **json.loads(options)})
     requests = [case.request for case in all_kinds()[slice(*map(int, picked.split(":")))]]
     sampling = SamplingParams(temperature=0, ignore_eos=True, logprobs=0, **json.loads(sampling))
     answers = []

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import vllm
 from PIL import Image
 from transformers import Qwen2_5_VLProcessor
 from transformers.video_utils import VideoMetadata
 from vllm import SamplingParams
 
+from circle_rope_vllm import release_of
+from circle_rope_vllm.start import WITH_TIMES_OF_FRAMES
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
@@ -28,6 +31,8 @@ BLOCKS = {
     "mrope": {"AGE_mode": ["mrope"] * 6},
     "interleaved": {"AGE_mode": "strategy_4", "mrope_interleaved": True},
 }
+TAKES_VIDEOS = release_of(vllm) >= WITH_TIMES_OF_FRAMES
+MEDIA = {} if TAKES_VIDEOS else {"limit_mm_per_prompt": {"video": 0}}
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 0.1  # of bfloat16, in the mean; one token at a steep place can be off by more than one
 # Long, past the end of the answer: a wrong position shows late.
@@ -87,6 +92,20 @@ def load(directory):
     ).eval()
 
 
+def save_adapter(directory, of, seed=0):
+    """An adapter with random weights for a checkpoint; the model in transformers into which it is merged."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    layers = r".*language_model.*\.(q_proj|v_proj|down_proj)"
+    adapted = get_peft_model(load(of), LoraConfig(r=8, target_modules=layers))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    adapted.save_pretrained(directory)
+    return adapted.merge_and_unload()
+
+
 def picture(width=112, height=112):
     """The example picture at another size, so with another grid."""
     return Image.open(SHAPES).convert("RGB").resize((width, height))
@@ -99,6 +118,8 @@ def metadata(frames):
 
 
 def video(frames=6, width=112, height=84):
+    if not TAKES_VIDEOS:
+        return picture(width, height)
     return np.stack([np.asarray(picture(width, height).rotate(10 * frame)) for frame in range(frames)])
 
 

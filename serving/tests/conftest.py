@@ -39,12 +39,14 @@ def start():
     """Start engines in this process; they end with the module."""
     from vllm import LLM
 
+    from .cases import MEDIA
+
     engines = []
 
     def run(directory, **options):
         common = {"max_model_len": 1024, "max_num_seqs": 8, "dtype": "float32", "enforce_eager": True, "seed": 0}
         memory = {"gpu_memory_utilization": 0.02, "kv_cache_memory_bytes": 1 << 26}
-        engines.append(LLM(str(directory), **{**common, **memory, **options}))
+        engines.append(LLM(str(directory), **{**common, **memory, **MEDIA, **options}))
         return engines[-1]
 
     yield run

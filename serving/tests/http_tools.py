@@ -13,7 +13,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = ROOT / "examples" / "shapes.png"
-START_WITHIN = 300  # seconds
+START_WITHIN = 900  # seconds, of a machine that does other things too
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """vLLM answers as transformers does: the same greedy tokens, and log-probabilities of prompts and answers to 1e-4."""
 
 import collections
+import itertools
 from statistics import mean
 
 import pytest
@@ -19,6 +20,7 @@ from .cases import (
     largest_difference,
     load,
     picture,
+    save_adapter,
 )
 
 
@@ -28,6 +30,13 @@ def test_every_block_answers_as_transformers_does(block, checkpoint, start):
     cases = all_kinds()
     outputs = engine.generate([case.request for case in cases], GREEDY, use_tqdm=False)
     check(load(checkpoint(block)), cases, outputs)
+
+
+def test_a_block_that_is_overridden_answers_as_the_merged_one(checkpoint, start):
+    directory, given = checkpoint("interleaved"), {"AGE_mode": "strategy_3", "radius": 3}
+    engine, model, cases = start(directory, hf_overrides={"circle_rope": given}), load(directory), all_kinds()[1:4]
+    model.set_circle_rope({**model.config.circle_rope, **given})
+    check(model, cases, engine.generate([case.request for case in cases], GREEDY, use_tqdm=False))
 
 
 @pytest.mark.parametrize(
@@ -131,21 +140,23 @@ def test_several_samples_of_one_prompt(engine, model):
 
 
 def test_an_adapter(start, model, checkpoint, tmp_path):
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(0)
-    layers = r".*language_model.*\.(q_proj|v_proj|down_proj)"
-    adapted = get_peft_model(load(checkpoint("strategy_4")), LoraConfig(r=8, target_modules=layers))
-    for name, parameter in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    adapted.save_pretrained(tmp_path)
+    adapted = save_adapter(tmp_path, checkpoint("strategy_4"))
     cases = all_kinds()[1:4]
     sampling = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True, logprobs=1, prompt_logprobs=0)
     engine = start(checkpoint("strategy_4"), enable_lora=True, max_lora_rank=8)
     outputs = answer(engine, cases, sampling, lora_request=LoRARequest("adapter", 1, str(tmp_path)))
     assert min(largest_difference(model, case, output) for case, output in zip(cases, outputs)) > 0.1
-    check(adapted.merge_and_unload(), cases, outputs)
+    check(adapted, cases, outputs)
+
+
+def test_embeddings(start, model, checkpoint):
+    engine, cases = start(checkpoint("strategy_4"), runner="pooling", convert="embed"), all_kinds()
+    outputs = engine.embed([case.request for case in cases], use_tqdm=False)
+    for case, output in zip(cases, outputs):
+        with torch.no_grad():
+            expected = model.model(**case.inputs).last_hidden_state[0, -1]
+        given = torch.tensor(output.outputs.embedding)
+        torch.testing.assert_close(given, torch.nn.functional.normalize(expected, dim=0), atol=1e-5, rtol=0)
 
 
 def table_of(engine):
@@ -186,3 +197,17 @@ def test_weights_that_a_trainer_sends(start, checkpoint):
     engine.reset_prefix_cache()
     case = ask(picture(168, 140))
     check(trained, [case], answer(engine, [case]))
+
+
+def test_weights_that_are_sent_while_requests_run(engine, model):
+    cases, inner, outputs = all_kinds()[1:4], engine.llm_engine, {}
+    for number, case in enumerate(cases):
+        inner.add_request(str(number), case.request, GREEDY)
+    for step in itertools.count():
+        if step == 20:
+            engine.collective_rpc("reload_weights", kwargs={"weights_iterator": model.named_parameters()})
+        outputs.update((int(output.request_id), output) for output in inner.step() if output.finished)
+        if not inner.has_unfinished_requests():
+            break
+    assert step > 20
+    check(model, cases, [outputs[number] for number in range(len(cases))])

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -9,18 +10,23 @@ import sys
 import openai
 import pytest
 
-from .cases import ROOT, ask, load, log_probabilities, picture
+from .cases import MEDIA, ROOT, ask, load, log_probabilities, picture, save_adapter
 from .http_tools import messages, serve, turned
+
+
+def start(*more):
+    # `vllm serve` is this; the CPU wheel's own command does not start, for the name of its distribution.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", ROOT, "--trust-remote-code"]
+    options = "--dtype float32 --enforce-eager --max-model-len 1024 --max-num-seqs 8 --gpu-memory-utilization 0.02"
+    media = json.dumps({"image": 4, **MEDIA.get("limit_mm_per_prompt", {})})
+    limits = ["--kv-cache-memory-bytes", 1 << 26, "--limit-mm-per-prompt", media]
+    environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    return serve(*command, *options.split(), *limits, *more, env=environment)
 
 
 @pytest.fixture(scope="module")
 def server():
-    # `vllm serve` is this; the CPU wheel's own command does not start, for the name of its distribution.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", ROOT, "--trust-remote-code"]
-    options = "--dtype float32 --enforce-eager --max-model-len 1024 --max-num-seqs 8 --gpu-memory-utilization 0.02"
-    limits = ["--kv-cache-memory-bytes", 1 << 26, "--limit-mm-per-prompt", '{"image": 4}']
-    environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
-    with serve(*command, *options.split(), *limits, env=environment) as url:
+    with start() as url:
         yield url
 
 
@@ -34,8 +40,20 @@ def model():
     return load(ROOT)
 
 
-def complete(client, *images, **options):
-    return client.chat.completions.create(model=str(ROOT), messages=messages(*images), temperature=0, **options)
+def complete(client, *images, model=str(ROOT), **options):
+    return client.chat.completions.create(model=model, messages=messages(*images), temperature=0, **options)
+
+
+def check(choice, model, *images):
+    """The tokens are the greedy ones of the model in transformers, with its log-probabilities."""
+    tokens = choice.token_ids
+    expected = log_probabilities(model, ask(*images, of=ROOT), tokens)[-len(tokens) :]
+    assert tokens == expected.argmax(-1).tolist()
+    given = [token.logprob for token in choice.logprobs.content]
+    assert given == pytest.approx(expected.amax(-1).tolist(), abs=1e-4)
+
+
+WITH_TOKENS = {"logprobs": True, "extra_body": {"ignore_eos": True, "return_token_ids": True}}
 
 
 def test_the_model_is_listed(client):
@@ -43,14 +61,8 @@ def test_the_model_is_listed(client):
 
 
 def test_a_base64_picture_is_answered_as_in_transformers(client, model):
-    options = {"max_tokens": 60, "logprobs": True, "extra_body": {"ignore_eos": True, "return_token_ids": True}}
     for images in [(picture(),), (picture(), picture(112, 84))]:
-        [choice] = complete(client, *images, **options).choices
-        tokens = choice.token_ids
-        expected = log_probabilities(model, ask(*images, of=ROOT), tokens)[-len(tokens) :]
-        assert tokens == expected.argmax(-1).tolist()
-        given = [token.logprob for token in choice.logprobs.content]
-        assert given == pytest.approx(expected.amax(-1).tolist(), abs=1e-4)
+        check(complete(client, *images, max_tokens=60, **WITH_TOKENS).choices[0], model, *images)
 
 
 def test_an_answer_that_streams_is_the_same(client):
@@ -96,6 +108,24 @@ def test_a_placeholder_in_the_text_does_not_stop_the_server(client, images):
         turn = [{"role": "user", "content": content}]
         client.chat.completions.create(model=str(ROOT), messages=turn, max_tokens=8)
     assert complete(client, picture(), max_tokens=32).choices[0].message.content.startswith("top right")
+
+
+def test_two_adapters_alone_and_at_once(tmp_path):
+    # Requests without an adapter beside such with one are wrong on the CPU engine, for stock models too.
+    models = {name: save_adapter(tmp_path / name, ROOT, seed) for seed, name in enumerate(("first", "second"))}
+    named = [f"{name}={tmp_path / name}" for name in models]
+    asked = [(name, turned(number)) for number in range(3) for name in models]
+    with start("--enable-lora", "--max-lora-rank", 8, "--max-loras", 2, "--lora-modules", *named) as url:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+
+        def answer(name, image):
+            return complete(client, image, model=name, max_tokens=16, **WITH_TOKENS).choices[0]
+
+        alone = [answer(*each) for each in asked[:2]]
+        with concurrent.futures.ThreadPoolExecutor(len(asked)) as pool:
+            at_once = list(pool.map(answer, *zip(*asked)))
+    for choice, (name, image) in zip(alone + at_once, asked[:2] + asked):
+        check(choice, models[name], image)
 
 
 def test_a_wrong_block_is_one_sentence_at_the_start(tmp_path):

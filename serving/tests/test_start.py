@@ -11,12 +11,12 @@ from vllm.engine.arg_utils import EngineArgs
 from configuration_qwen2_5_vl_circle_rope import read_rope
 from tests.models import copy_checkpoint
 
-from .cases import BLOCKS, ROOT
+from .cases import BLOCKS, MEDIA, ROOT, TAKES_VIDEOS
 
 
 def configure(directory=ROOT, **options):
     """vLLM's configuration of an engine, as it is made before any engine starts."""
-    return EngineArgs(**{"model": str(directory), "max_model_len": 1024, **options}).create_engine_config()
+    return EngineArgs(**{"model": str(directory), "max_model_len": 1024, **MEDIA, **options}).create_engine_config()
 
 
 def edited(directory, edit, of=None):
@@ -30,14 +30,19 @@ def edited(directory, edit, of=None):
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_the_runner_keeps_a_tag_and_three_rows_for_each_geometry(block, checkpoint):
+def test_the_runner_keeps_three_rows_for_each_geometry(block, checkpoint):
     config = configure(checkpoint(block))
-    assert config.model_config.mrope_num_dims == 1 + 3 * (1 if block in ("circle", "mrope") else 2)
+    assert config.model_config.mrope_num_dims == 3 * (1 if block in ("circle", "mrope") else 2)
 
 
 def test_graphs_of_one_block_are_not_used_for_another(checkpoint):
     hashes = {configure(checkpoint(block)).compute_hash() for block in BLOCKS}
     assert len(hashes) == len(BLOCKS)
+
+
+def test_the_mark_is_no_warning(caplog):
+    configure()
+    assert "rope_type" not in caplog.text
 
 
 def test_remote_code_is_not_needed_and_not_run(tmp_path):
@@ -77,6 +82,37 @@ def test_a_wrong_block(tmp_path):
         configure(directory)
 
 
+@pytest.mark.parametrize(
+    "given, merged",
+    [
+        (
+            {"AGE_mode": "strategy_3"},
+            {"radius": 10, "alpha": 0.3, "AGE_mode": "strategy_3", "mrope_interleaved": True},
+        ),
+        ({"circle_r": 3}, {"circle_r": 3, "alpha": 0.3, "AGE_mode": "strategy_4", "mrope_interleaved": True}),
+        ({}, {"radius": 10, "alpha": 0.3, "AGE_mode": "strategy_4", "mrope_interleaved": True}),
+    ],
+    ids=["one key", "another name of a key", "none"],
+)
+def test_overrides_change_single_keys_of_the_block(given, merged, tmp_path):
+    block = {"radius": 10, "alpha": 0.3, "AGE_mode": "strategy_4", "mrope_interleaved": True}
+    directory = edited(tmp_path / "model", lambda config: config.update(circle_rope=block))
+    config = configure(directory, hf_overrides={"circle_rope": given})
+    assert config.model_config.hf_config.circle_rope == merged
+    assert config.model_config.mrope_num_dims == 6
+
+
+def test_overrides_that_the_block_does_not_allow():
+    with pytest.raises(ValueError, match=r"unknown key 'radus' \(did you mean 'radius'\?\)"):
+        configure(hf_overrides={"circle_rope": {"radus": 3}})
+
+
+@pytest.mark.parametrize("given", [{"radius": 1e30}, {"move_to_positive": 1e30}, {"image_stride": 1e30}])
+def test_positions_beyond_what_rows_hold(given):
+    with pytest.raises(ValueError, match=r"puts a small picture at .*e\+(29|30), .* make the radius"):
+        configure(hf_overrides={"circle_rope": given})
+
+
 def test_a_text_config_without_sections(tmp_path):
     def forget(config):
         for rope in ("rope_parameters", "rope_scaling"):
@@ -99,14 +135,20 @@ def test_a_context_that_leaves_too_few_places(tmp_path):
     directory = edited(
         tmp_path / "model", lambda config: config["text_config"].update(max_position_embeddings=1 << 26)
     )
-    with pytest.raises(ValueError, match="leaves room for 32 requests at once, but max_num_seqs is 32"):
-        configure(directory, max_model_len=1 << 26, max_num_seqs=32)
-    configure(directory, max_model_len=1 << 26, max_num_seqs=31)
+    with pytest.raises(ValueError, match="leaves room for 16 requests at once, but max_num_seqs is 16"):
+        configure(directory, max_model_len=1 << 26, max_num_seqs=16)
+    configure(directory, max_model_len=1 << 26, max_num_seqs=15)
 
 
 def test_video_pruning():
     with pytest.raises(ValueError, match="video pruning .* leave --video-pruning-rate out"):
         configure(video_pruning_rate=0.5)
+
+
+@pytest.mark.skipif(TAKES_VIDEOS, reason="this vLLM knows when a frame was")
+def test_videos_without_the_times_of_their_frames():
+    with pytest.raises(ValueError, match="drops the times of a video's frames, .* --limit-mm-per-prompt"):
+        configure(limit_mm_per_prompt={})
 
 
 def test_a_draft_model(checkpoint):
@@ -129,11 +171,11 @@ for path in sys.argv[2:]:
 """
 
 
-@pytest.mark.parametrize("version", ["0.31.2", "0.34.0", "1.0"])
+@pytest.mark.parametrize("version", ["0.29.2", "0.34.0", "1.0"])
 def test_another_vllm_serves_all_other_models(version, tmp_path):
     stock = edited(tmp_path / "stock", become_stock)
     command = [sys.executable, "-c", OTHER_VLLM, version, stock, ROOT]
     said = subprocess.run(command, capture_output=True, text=True).stdout
     served = [line for line in said.splitlines() if line.startswith("['")]
     assert served == ["['Qwen2_5_VLForConditionalGeneration']"]
-    assert f"Circle-RoPE with vLLM from 0.32 to below 0.34, but found {version}: install a vLLM in that range" in said
+    assert f"Circle-RoPE with vLLM from 0.30 to below 0.34, but found {version}: install a vLLM in that range" in said

@@ -1,7 +1,7 @@
 """`transformers serve` by its launcher: what it answers over HTTP is what `generate` answers."""
 
 import concurrent.futures
-import subprocess
+import contextlib
 import sys
 
 import openai
@@ -13,10 +13,16 @@ from .http_tools import ROOT, messages, serve, turned
 LAUNCHER = (sys.executable, "-m", "serving.transformers_serve")
 
 
+@contextlib.contextmanager
+def start(*options):
+    with serve(*LAUNCHER, ROOT, "--dtype", "float32", "--device", "cpu", *options, cwd=ROOT) as url:
+        yield openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300)
+
+
 @pytest.fixture(scope="module")
 def client():
-    with serve(*LAUNCHER, ROOT, "--dtype", "float32", "--device", "cpu", cwd=ROOT) as url:
-        yield openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300)
+    with start() as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +69,6 @@ def test_an_answer_that_streams(client, expected):
     assert "".join(chunk or "" for chunk in chunks) == expected[0]
 
 
-def test_continuous_batching_is_refused():
-    command = [*LAUNCHER, ROOT, "--continuous-batching"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert result.returncode == 1
-    assert result.stderr.strip().endswith("drops pictures, in stock models too: leave --continuous-batching out.")
+def test_continuous_batching_leaves_pictures_to_plain_generation(expected):
+    with start("--continuous-batching") as client:
+        assert [complete(client, number).choices[0].message.content for number in range(8)] == expected

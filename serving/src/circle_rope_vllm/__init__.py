@@ -3,7 +3,7 @@
 from packaging.version import Version
 
 # It builds on parts of vLLM that are not a public interface: the runners' position rows, and the model's classes.
-SUPPORTED = ("0.32", "0.34")
+SUPPORTED = ("0.30", "0.34")
 # Of Circle-RoPE V1 and V2; their own classes may not import beside another vLLM's transformers.
 MODEL_TYPES = ("qwen2_5_vl_circle_rope", "qwen2_5_vl_circle_rope_v2")
 
@@ -18,14 +18,15 @@ def register() -> None:
     from transformers import AutoConfig
 
     first, end = map(Version, SUPPORTED)
-    if not first <= Version(Version(vllm.__version__).base_version) < end:
+    if not first <= release_of(vllm) < end:
         for model_type in MODEL_TYPES:
             AutoConfig.register(model_type, _refused(model_type, first, end, vllm.__version__), exist_ok=True)
         return
+    from transformers.modeling_rope_utils import RotaryEmbeddingConfigMixin
     from vllm import ModelRegistry
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP
 
-    from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
+    from .configuration_qwen2_5_vl_circle_rope import MARK, Qwen2_5_VLConfig_CircleRoPE_V2
     from .start import V1Config, VerifyCircleRoPE
 
     for config in (Qwen2_5_VLConfig_CircleRoPE_V2, V1Config):
@@ -33,6 +34,13 @@ def register() -> None:
     name = "Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2"
     ModelRegistry.register_model(name, f"circle_rope_vllm.model:{name}")
     MODELS_CONFIG_MAP[name] = VerifyCircleRoPE
+    # vLLM has transformers check every rope, which warns of a type that it has no such method for: ours was checked.
+    setattr(RotaryEmbeddingConfigMixin, f"_validate_{MARK}_rope_parameters", lambda *args, **kwargs: None)
+
+
+def release_of(vllm):
+    """The version of a vLLM without what a build adds to it."""
+    return Version(Version(vllm.__version__).base_version)
 
 
 def _refused(name, first, end, found):

@@ -28,7 +28,7 @@ class GeometryEmbeddings(nn.Module):
         self.register_buffer("row_of_frequency", config.axis_of_pairs.to(rotary.inv_freq.device), persistent=False)
 
     def forward(self, rows: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """int64 rows `(1 + 3 * geometries, tokens)` to (cos, sin), `(tokens, head_dim / 2)` each, per geometry."""
+        """int64 rows `(3 * geometries, tokens)` to (cos, sin), `(tokens, head_dim / 2)` each, per geometry."""
         positions = self.deltas.decode(rows)[:, self.row_of_frequency]
         angles = positions.transpose(1, 2) * self.inv_freq
         cos, sin = ((part * self.scaling).to(self.dtype) for part in (angles.cos(), angles.sin()))
@@ -99,7 +99,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(qwen2_5_vl.Qwen2_5_VLForC
         return CircleRoPEState
 
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list) -> tuple[torch.Tensor, int]:
-        """Rows of a prompt, int32 `(1 + 3 * geometries, length)`, and what the runner adds to the slots behind it."""
+        """Rows of a prompt, int32 `(3 * geometries, length)`, and what the runner adds to the slots behind it."""
         blocks = [VisionBlock(0, *block) for block in self.iter_mm_grid_thw(mm_features)]
         positions, ends = sequence_index(blocks, None, (1, len(input_tokens)), self.geometries)
         rows = encode(positions[:, 0])

@@ -1,10 +1,10 @@
 """How fractional positions travel in vLLM's integer rows.
 
 vLLM's runners keep a few rows of integers for the positions of a step, fill in what the model computed for a prompt,
-and go on in decoding with the slot of a token plus one integer per request, the same in every row. So there is a tag
-row and three rows for each geometry. In a prompt the tag is -1 and the other rows hold the bits of float32 positions.
-In decoding every row is `(place << bits) + slot`, and the place is one of a table that has how far the position is
-from the slot, for each geometry.
+and go on in decoding with the slot of a token plus one integer per request, the same in every row. There are three
+rows for each geometry. In a prompt they hold the bits of float32 positions. Of these, bits 29 and 30 are never both
+set, for that is a number of 2^65 or more: so integers with both are free for decoding. They name the slot, and the
+place in a table that has how far the position is from the slot, for each geometry.
 """
 
 import collections
@@ -14,19 +14,15 @@ import weakref
 import torch
 from torch import nn
 
-PROMPT = -1
-ROW_BITS = 31  # one of the runners has int32 rows
+DECODED = 0b11 << 29
+# Where the free integers of 32 bits begin (one of the runners has such rows), by the lowest bit of the place.
+FREE_FROM = (DECODED, -(1 << 29))
 MOST_PLACES = 1 << 16
-
-
-def rows_for(geometries: int) -> int:
-    """Rows of positions that a model with this many geometries needs."""
-    return 1 + 3 * geometries
 
 
 def places_for(max_model_len: int) -> int:
     """Requests with different deltas that can be under way at once when slots are below `max_model_len`."""
-    return min(1 << max(ROW_BITS - _bits_of_slots(max_model_len), 0), MOST_PLACES)
+    return min(len(FREE_FROM) << max(29 - _bits_of_slots(max_model_len), 0), MOST_PLACES)
 
 
 def _bits_of_slots(max_model_len):
@@ -34,9 +30,8 @@ def _bits_of_slots(max_model_len):
 
 
 def encode(positions: torch.Tensor) -> torch.Tensor:
-    """Rows of a prompt: float32 `(3 * geometries, length)` to int32 `(1 + 3 * geometries, length)`."""
-    bits = positions.view(torch.int32)
-    return torch.cat([torch.full_like(bits[:1], PROMPT), bits])
+    """Rows of a prompt: float32 `(3 * geometries, length)` to int32 of the same shape."""
+    return positions.view(torch.int32)
 
 
 class Place:
@@ -90,15 +85,15 @@ class DeltaTable(nn.Module):
 
     def delta_of(self, place: Place) -> int:
         """What a runner adds to the slot of a decoded token."""
-        return place.number << self.bits
+        return FREE_FROM[place.number & 1] + (place.number >> 1 << self.bits)
 
     def decode(self, rows: torch.Tensor) -> torch.Tensor:
-        """Positions of a step: int64 `(1 + 3 * geometries, tokens)` to float32 `(geometries, 3, tokens)`."""
-        tag = rows[0]
-        given = rows[1:].to(torch.int32).view(torch.float32).unflatten(0, (self.geometries, 3))
-        slot = (tag & ((1 << self.bits) - 1)).to(torch.float32)
+        """Positions of a step: int64 `(3 * geometries, tokens)` to float32 `(geometries, 3, tokens)`."""
+        first = rows[0]
+        given = rows.to(torch.int32).view(torch.float32).unflatten(0, (self.geometries, 3))
+        slot = (first & ((1 << self.bits) - 1)).to(torch.float32)
         # Padding of a graph can hold anything.
-        place = (tag >> self.bits).clamp(0, len(self.values) - 1)
+        place = ((first & ((1 << 29) - 1)) >> self.bits << 1 | (first < 0)).clamp(0, len(self.values) - 1)
         whole, rest = self.values[place].movedim(0, -1).unbind(1)
         counted = slot + whole + rest
-        return torch.where(tag < 0, given, counted[:, None])
+        return torch.where(first & DECODED == DECODED, counted[:, None], given)
