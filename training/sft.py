@@ -10,6 +10,7 @@ if __spec__ is None:
     sys.exit(2)
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from .save_block import SaveBlock, save_block
 from .sft_collator import Collator
 from .sft_examples import load_examples
 from .sft_options import check_options
+from .tower import call_tower_on_every_rank
+from .watch import Watch
 
 # Only the language model's projections, whatever stands before them: the vision tower stays as it is.
 LORA_TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
@@ -69,13 +72,31 @@ def prepare():
     )
 
     parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig, GeometryArguments), description=__doc__)
-    on_cpu = {} if torch.accelerator.is_available() else {"use_cpu": True, "bf16": False}
-    parser.set_defaults(max_length=4096, lora_target_modules=[LORA_TARGETS], dataset_test_split=None, **on_cpu)
+    defaults_here = {} if torch.accelerator.is_available() else {"use_cpu": True, "bf16": False}
+    if (
+        os.environ.get("FSDP_ACTIVATION_CHECKPOINTING", "").lower() == "true"
+    ):  # of a launch file, in place of Trainer's
+        defaults_here["gradient_checkpointing"] = False
+    parser.set_defaults(
+        max_length=4096,
+        lora_target_modules=[LORA_TARGETS],
+        dataset_test_split=None,
+        include_num_input_tokens_seen=True,  # and with them tokens a second
+        **defaults_here,
+    )
     defaults = parser.parse_args_and_config([])
     parsed = script, training, options, geometry = parser.parse_args_and_config()
     if not script.dataset_name or not options.model_name_or_path:
         raise ValueError("--model_name_or_path and --dataset_name are needed: a directory or a hub id each.")
     check_options(parsed, defaults)
+    if training.include_num_input_tokens_seen == "all":
+        training.include_num_input_tokens_seen = "non_padding"
+    if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ and training.world_size == 1:
+        print(
+            "warning: accelerate launch was asked for several processes, but this is the only one, since on a CPU it "
+            "starts others by --mpirun_hostfile alone: use torchrun --nproc-per-node N -m training.sft.",
+            file=sys.stderr,
+        )
     if training.use_liger_kernel:
         use_liger_kernels()
     resume = training.resume_from_checkpoint
@@ -92,7 +113,7 @@ def prepare():
     base = fetch(options.model_name_or_path, None if is_here else options.model_revision)
     block = read_block(geometry.circle_rope, separator="_", age_mode=geometry.age_mode)
     config = config_with_block(base, block or None, over_default=True)
-    callbacks = [SaveBlock()]
+    callbacks = [SaveBlock(), Watch()]
     if geometry.anneal:
         steps = geometry.anneal_steps
         callbacks.append(CircleRopeAnnealing(geometry.anneal, steps=steps if steps <= 1 else int(steps)))
@@ -135,6 +156,7 @@ def prepare():
     model.config._name_or_path = model.name_or_path
     if not geometry.train_vision:
         model.model.visual.requires_grad_(False)
+    call_tower_on_every_rank(model)
     peft_config = get_peft_config(options)
     if peft_config is not None and not is_here:
         peft_config.revision = options.model_revision
@@ -191,6 +213,8 @@ def main():
             raise
         sys.exit(f"error: {' '.join(str(error).split())}")
     folder = trainer.args.output_dir
+    if trainer.is_fsdp_enabled:  # checkpoints may be shards; the end is a whole model, which the first process writes
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     if trainer.args.do_eval and trainer.args.eval_strategy == "no":
         metrics = trainer.evaluate()
         trainer.log_metrics("eval", metrics)

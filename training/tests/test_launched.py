@@ -1,0 +1,109 @@
+"""training/sft.py in two processes by its launch files: losses and weights of one, whatever rows have pictures.
+
+One row of four has no picture; vision tower and projector are trained too. Under this seed no step is without any
+picture: one process leaves weights without a gradient as they are, ZeRO lets Adam's momentum move them on.
+"""
+
+import json
+import os
+import re
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
+
+from .conftest import ROOT, run
+
+SFT = ("training.sft", "--model_name_or_path", ROOT, "--train_vision", "true", "--learning_rate", 1e-3, "--seed", 1)
+STEPS = ("--max_steps", 6, "--logging_steps", 1, "--save_steps", 3, "--lr_scheduler_type", "constant")
+EACH = (*STEPS, "--report_to", "none", "--per_device_train_batch_size", 1)
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+ON_CPU = ("-m", "training.tests.on_cpu")
+LAUNCH = ROOT / "training" / "launch"
+
+
+def train(folder, pictures, *start, options=(), **environment):
+    """`start` is how Python starts the module; what it says."""
+    arguments = (*SFT, *EACH, *options, "--dataset_name", pictures, "--output_dir", folder)
+    result = run(sys.executable, *start, *arguments, OMP_NUM_THREADS=1, DS_ACCELERATOR="cpu", **environment)
+    assert result.returncode == 0, (result.stdout + result.stderr)[-4000:]
+    return result.stdout + result.stderr
+
+
+def losses(folder):
+    history = json.loads((folder / "checkpoint-6" / "trainer_state.json").read_text())["log_history"]
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
+def accelerate_launch(file, *changes):
+    return (*ON_CPU, "--num_processes", 2, "--mixed_precision", "no", *changes, "--config_file", file, "-m")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, pictures):
+    """One process, which takes the two rows of a step one after another."""
+    folder = tmp_path_factory.mktemp("alone")
+    train(folder, pictures, "-m", options=("--gradient_accumulation_steps", 2))
+    return folder
+
+
+def zero(stage, folder):
+    """The launch file, at another stage."""
+    settings = json.loads((LAUNCH / "zero3.json").read_text())
+    settings["zero_optimization"]["stage"] = stage
+    (folder / "zero.json").write_text(json.dumps(settings))
+    return (*TORCHRUN, *ON_CPU), ("--deepspeed", folder / "zero.json", "--use_cpu", "false")
+
+
+@pytest.fixture
+def engines(tmp_path):
+    one_node = (LAUNCH / "fsdp2_nodes.yaml").read_text().replace("num_machines: 2", "num_machines: 1")
+    (tmp_path / "nodes.yaml").write_text(one_node.replace("checkpointing: false", "checkpointing: true"))
+    return {
+        "fsdp2": (accelerate_launch(LAUNCH / "fsdp2.yaml"), ()),
+        "fsdp2_nodes, activation checkpointing": (accelerate_launch(tmp_path / "nodes.yaml"), ()),
+        "zero2": zero(2, tmp_path),
+        "zero3": zero(3, tmp_path),
+    }
+
+
+@pytest.mark.parametrize("engine", ["fsdp2", "fsdp2_nodes, activation checkpointing", "zero2", "zero3"])
+def test_two_processes_learn_what_one_does_and_leave_a_whole_model(engine, engines, alone, pictures, tmp_path):
+    start, options = engines[engine]
+    said = train(tmp_path / "out", pictures, *start, options=options)
+    assert losses(tmp_path / "out") == pytest.approx(losses(alone), abs=1e-5 * max(losses(alone)))
+    # Weights under official names, and code of ours alone.
+    given, wanted = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", alone))
+    assert given.keys() - {"lm_head.weight"} == wanted.keys() - {"lm_head.weight"}
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(given[name], tensor, atol=1e-4, rtol=0)
+    for folder in (tmp_path / "out", *(tmp_path / "out").glob("checkpoint-*/model.safetensors")):
+        folder = folder.parent if folder.suffix else folder
+        code = {"circle_rope_imp.py", "zero_to_fp32.py", "zero_to_torch.py"}
+        assert {path.name for path in folder.glob("*.py")} <= code | {
+            f"{part}_qwen2_5_vl_circle_rope.py" for part in ("configuration", "modeling", "modelcard")
+        }
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "out", trust_remote_code=True)
+    assert model.config.schedule == ("circle", "mrope") * 3
+    assert re.search(
+        r"6 layers \(circle and mrope in turns\); trained parameters: 1,258,624 of the language model, 328,448 of the "
+        r"projector, 481,024 of the vision tower; weights float32, positions float32; processes: 2",
+        said,
+    )
+
+
+def test_a_run_leaves_a_plot_and_logs_tokens_a_second(alone):
+    assert (alone / "loss.png").read_bytes().startswith(b"\x89PNG")
+    logged = json.loads((alone / "checkpoint-6" / "trainer_state.json").read_text())["log_history"][0]
+    assert logged["train_tokens_per_second"] > 0 and logged["num_input_tokens_seen"] == logged["num_tokens"]
+
+
+def test_a_process_that_accelerate_left_alone_says_so(pictures, tmp_path):
+    """accelerate launch --num_processes 2 starts one process on a CPU."""
+    launch = ("-m", "accelerate.commands.launch", "--num_processes", 2, "--cpu", "--num_machines", 1)
+    launch = (*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m")
+    said = train(tmp_path / "out", pictures, *launch, options=("--max_steps", 1, "--save_strategy", "no"))
+    assert "this is the only one" in said and "torchrun --nproc-per-node" in said
+    assert os.path.exists(tmp_path / "out" / "model.safetensors")
