@@ -52,6 +52,8 @@ tools() {
     tool training -r training/tests/requirements.txt
     tool trl -r training/tests/requirements_trl.txt
     tool "trl-$first" "transformers==$first" -r training/tests/requirements_trl.txt
+    # The newest LLaMA-Factory caps datasets, peft and trl too.
+    tool llamafactory "transformers==$first" llamafactory==0.9.5
     tool space -r space/tests/requirements.txt
     tool evidence -r evidence/requirements.txt
     # Each harness has packages that the others cannot have beside them.
@@ -107,8 +109,10 @@ on_each() { printf '%s\n' "${@:2}" | xargs -P "$workers" -I {} bash -euo pipefai
 
 fine_tuning() {
     # What needs no ms-swift is tried on both ends of the releases.
-    local both_ends=(training/tests/test_{sft,trl_reference,grpo,card,quantised,folders}.py)
-    files training $(printf '%s\n' training/tests/test_*.py | grep -vxF "$(printf '%s\n' "${both_ends[@]}")") "$@"
+    local both_ends=(training/tests/test_{sft,launched,trl_reference,grpo,card,quantised,folders}.py)
+    local llamafactory=training/tests/test_llamafactory.py
+    files training $(printf '%s\n' training/tests/test_*.py | grep -vxF "$(printf '%s\n' "${both_ends[@]}" $llamafactory)") "$@"
+    files llamafactory $llamafactory "$@"
     files trl "${both_ends[@]}" "$@"
     files "trl-$first" "${both_ends[@]}" "$@"
 }
