@@ -52,3 +52,27 @@ def test_ms_swift_knows_every_other_key():
     known = {field.name for field in fields(SftArguments)} | {"model_config_override"}
     for name in CONFIGS:
         assert read(name).keys() <= known
+
+
+def test_the_page_says_what_a_run_takes_in_memory():
+    """Weights, gradients and Adam's two moments, of the parameters of a model on the meta device."""
+    import torch
+
+    from tests.test_sizes import SIZES, arguments
+    from training.blocks import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 as Model
+
+    page = (ROOT / "training" / "README.md").read_text()
+    for size in SIZES:
+        with torch.device("meta"):
+            shapes = {
+                name: tensor.shape for name, tensor in Model(Model.config_class(**arguments(size))).named_parameters()
+            }
+        vision = sum(shape.numel() for name, shape in shapes.items() if ".visual." in name)
+        language = sum(shape.numel() for shape in shapes.values()) - vision
+        lora = sum(
+            16 * sum(shape) for name, shape in shapes.items() if "visual" not in name and "_proj.weight" in name
+        )
+        numbers = [language, vision, 2 * vision + 8 * language, (2 * vision + 16 * language) / 8]
+        one, frozen, *gigabytes = (number / 1e9 for number in (*numbers, 2 * (vision + language) + 8 * lora))
+        row = " | ".join(f"{number:.1f}" for number in gigabytes)
+        assert f"| {size} | {one:.2f}, {frozen:.2f} | {row} |" in page
