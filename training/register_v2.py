@@ -110,6 +110,11 @@ def take_override(self):
     The block is looked for on the command line (where ms-swift puts the keys of a config file too), in `model_kwargs`,
     and in the args.json of the checkpoint that is loaded, so that an adapter finds the block it was trained with.
     """
+    if type(self).__name__.startswith("Megatron"):
+        sys.exit(
+            "error: Megatron-SWIFT builds a model of its own, which has no place for Circle-RoPE's positions: train "
+            "with swift sft, and --deepspeed or --fsdp for a large model."
+        )
     init_model_kwargs(self)
     given = option_of_command_line(OVERRIDE, sys.argv)
     if given is not None:

@@ -91,3 +91,19 @@ def test_an_unsupported_pair_of_releases_is_refused(tmp_path):
     (package / "__init__.py").write_text('__version__ = "5.23.0"\n')
     result = run(sys.executable, "-c", f"import runpy; runpy.run_path({REGISTER!r})", PYTHONPATH=tmp_path)
     assert "with transformers <5.20,>=4.57, but found ms-swift 4.6" in refused(result)
+
+
+def test_megatron_is_refused():
+    """By the name of its arguments, the rest of which needs a GPU to be imported."""
+    code = """
+from dataclasses import dataclass
+from swift.arguments import BaseArguments
+
+@dataclass
+class MegatronSftArguments(BaseArguments):
+    pass
+
+MegatronSftArguments(model=".", custom_register_path=["training/register_v2.py"])
+"""
+    words = "Megatron-SWIFT .* has no place for Circle-RoPE's positions: train with swift sft"
+    assert re.search(words, refused(run(sys.executable, "-c", code)))
