@@ -25,6 +25,7 @@ from .core import (
     mark,
     new_name,
     read_rope,
+    single_name,
     validate_circle_rope,
 )
 from .folder import Plan, refuse_filled, write
@@ -254,7 +255,9 @@ def plan_conversion(base: Path, block: dict, code_repo: str | None = None) -> Pl
     place = str(base / "config.json")
     check_runs(load_config(config, place), place)
     before = read_json(base / "config.json")
-    plan = Plan(base, config, tensors, {}, is_own=has_block(before) and not is_saved_by_stock(before))
+    named = {single_name(name): tensor for name, tensor in tensors.items()}
+    is_own = has_block(before) and not is_saved_by_stock(before)
+    plan = Plan(base, config, named, {}, is_own=is_own, renames=named.keys() != tensors.keys())
     weights = sorted({tensor.file for tensor in tensors.values()})
     carried = [name for name in COMPANIONS if (base / name).is_file()]
     plan.files |= {name: base / name for name in (*weights, *carried)}
@@ -312,7 +315,7 @@ def _corrected_index(plan):
         return plan.base / INDEX
     if metadata.get("total_size") != total:
         plan.notes.append(f"the index of {plan.base} says total_size {metadata.get('total_size')}: {total} is written")
-    if missing := sorted(weight_map.keys() - index["weight_map"].keys()):
+    if missing := sorted(weight_map.keys() - set(map(single_name, index["weight_map"]))):
         plan.notes.append(
             f"the index of {plan.base} lacks {len(missing)} tensors of its shards, {missing[0]} among them, which are "
             "written into it"

@@ -1,5 +1,6 @@
 """The repo's own modules, which stand at its root and are no package."""
 
+import re
 from pathlib import Path
 
 import modelcard_qwen2_5_vl_circle_rope as card
@@ -15,6 +16,7 @@ from configuration_qwen2_5_vl_circle_rope import (
     validate_circle_rope,
 )
 from modeling_qwen2_5_vl_circle_rope import (
+    DOUBLED,
     Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2,
     Qwen2_5_VLModel_CircleRoPE_V2,
     new_name,
@@ -36,6 +38,7 @@ __all__ = [
     "mark",
     "new_name",
     "read_rope",
+    "single_name",
     "validate_circle_rope",
 ]
 
@@ -46,3 +49,8 @@ MODULES = (
     "modelcard_qwen2_5_vl_circle_rope.py",
     "modeling_qwen2_5_vl_circle_rope.py",
 )
+
+
+def single_name(name: str) -> str:
+    """A tensor's name as it is published, where ZeRO-3 saved it under `model.model`."""
+    return re.sub(DOUBLED, "model.", name)

@@ -1,5 +1,6 @@
 """A checkpoint directory before it exists: every file's name and where its content comes from; then its writing."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from huggingface_hub.utils import tqdm
 from packaging.version import Version
 
 from .base import CARD, ConversionError, Tensor
+from .core import single_name
 
 # Whether saving replaces a file; until 0.8 it wrote into the file, and so through a hard link into the base as well.
 SAVING_REPLACES = Version(safetensors.__version__) >= Version("0.8.0.dev0")
@@ -23,7 +25,8 @@ class Plan:
     """What a directory will hold: `files` maps a name to the file it is taken from, or to its content.
 
     `is_own` says that the base is Circle-RoPE already, so that its card is its owner's; `local_base` is the directory
-    of the model that an adapter was trained on, where it is here; `code` is where its code is, if elsewhere.
+    of the model that an adapter was trained on, where it is here; `code` is where its code is, if elsewhere. `renames`
+    says that the tensors have other names than in the base: see `single_name`.
     """
 
     base: Path
@@ -34,6 +37,7 @@ class Plan:
     is_own: bool = False
     local_base: Path | None = None
     code: Path | None = None
+    renames: bool = False
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -88,6 +92,8 @@ def write(plan: Plan, output: Path, verify: Callable[[Path], None]) -> None:
         for name, source in tqdm(plan.files.items(), unit="file", desc="writing"):
             if isinstance(source, bytes):
                 (partial / name).write_bytes(source)
+            elif plan.renames and source.suffix == ".safetensors":
+                copy_renamed(source, partial / name)
             else:
                 place(source, partial / name)
         verify(partial)
@@ -120,6 +126,17 @@ def place(source: Path, target: Path) -> None:
             except OSError:  # another file system, or one without links
                 pass
     shutil.copyfile(source, target)
+    _keep_time(source, target)
+
+
+def copy_renamed(source: Path, target: Path) -> None:
+    """A copy of a safetensors file under `single_name`s, which are shorter: the values stay in their places."""
+    shutil.copyfile(source, target)
+    with open(target, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = {single_name(name): entry for name, entry in json.loads(file.read(length)).items()}
+        file.seek(8)
+        file.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length))
     _keep_time(source, target)
 
 

@@ -103,21 +103,29 @@ def test_auto_model_loads_what_stock_loads(base_dir, tmp_path, layout):
     assert all(torch.equal(tensor, state[f"model.{name}"]) for name, tensor in model.state_dict().items())
 
 
-def test_names_that_zero3_doubles_are_read_and_not_written(base_dir, tmp_path):
+@pytest.mark.parametrize("sharded", [False, True], ids=["single file", "sharded"])
+def test_names_that_zero3_doubles_are_read_and_not_written(base_dir, tmp_path, sharded):
     """Stock under ZeRO-3 on 5.23 and 5.24 saves `model.model.layers.0...` beside `visual...`."""
 
     def doubled(name):
         old = old_name(name)
         return f"model.{old}" if old.startswith("model.") else old
 
-    convert(write_layout(base_dir, tmp_path / "doubled", doubled), tmp_path / "converted", BLOCK)
-    model = load_whole(AutoModelForVision, tmp_path / "converted", trust_remote_code=True)
-    state = read_tensors(base_dir)
+    directory, state = write_layout(base_dir, tmp_path / "doubled", doubled, sharded), read_tensors(base_dir)
+    config = Qwen2_5_VLConfig_CircleRoPE_V2.from_pretrained(directory)
+    model = load_whole(Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2, directory, config=config)
     assert_weights(model, state)
-    headless = AutoModel.from_pretrained(tmp_path / "converted", trust_remote_code=True).state_dict()
+    headless = Qwen2_5_VLModel_CircleRoPE_V2.from_pretrained(directory, config=config).state_dict()
     assert all(torch.equal(tensor, model.state_dict()[f"model.{name}"]) for name, tensor in headless.items())
+    official = {old_name(new_name(name)): tensor for name, tensor in state.items()}
     model.save_pretrained(tmp_path / "saved")
-    assert read_tensors(tmp_path / "saved").keys() == {old_name(new_name(name)) for name in state}
+    before = read_tensors(directory)
+    convert(directory, tmp_path / "converted", BLOCK)
+    for written in (read_tensors(tmp_path / "saved"), read_tensors(tmp_path / "converted")):
+        assert written.keys() == official.keys()
+        assert all(torch.equal(written[name], official[name]) for name in official)
+    assert read_tensors(directory).keys() == before.keys()
+    load_whole(AutoModelForVision, tmp_path / "converted", trust_remote_code=True)
 
 
 @pytest.mark.parametrize("block", [None, BLOCK], ids=["circle", "age"])
