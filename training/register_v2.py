@@ -47,6 +47,7 @@ from training.own_card import own_card  # noqa: E402
 from training.positions import carry_positions  # noqa: E402
 from training.rows import check_row  # noqa: E402
 from training.save_block import SaveBlock  # noqa: E402
+from training.watch import start_line  # noqa: E402
 
 MODEL_TYPE = "qwen2_5_vl_circle_rope_v2"
 OVERRIDE, ANNEAL, POSITIONS = "model_config_override", "circle_rope_anneal", "circle_rope_positions"
@@ -183,6 +184,8 @@ class Positions(SaveBlock, TrainerCallback):
         if self.trainer.template.model_meta.model_type == MODEL_TYPE:
             carry_positions(model, afresh=ANNEAL in args.callbacks)
             own_card(self.trainer)
+            if state.is_world_process_zero:
+                print(start_line(model, args.world_size), flush=True)
 
 
 class SwiftAnnealing(CircleRopeAnnealing):
