@@ -45,6 +45,8 @@ def full(tmp_path_factory, stock_dir, pictures):
 def test_full_training_under_age_from_a_config_file(full):
     result, folder, block = full
     assert_trained(result, folder / "out")
+    said = result.stdout + result.stderr
+    assert "6 layers (3 circle, 3 mrope)" in said and "0 of the vision tower" in said and "processes: 1" in said
     config = AutoConfig.from_pretrained(folder / "out" / "checkpoint-4", trust_remote_code=True)
     assert config.circle_rope == block
     assert config.schedule == ("circle",) * 3 + ("mrope",) * 3
