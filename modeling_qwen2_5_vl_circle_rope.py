@@ -347,8 +347,11 @@ class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding
     def forward(self, x, position_ids):
         if self.skips_integers and not position_ids.is_floating_point():
             return None
-        if len(position_ids) > 3:
-            return tuple(self(x, rows) for rows in position_ids.split(3))
+        if (geometries := len(position_ids) // 3) > 1:
+            # (3 * geometries, batch, seq) becomes (3, geometries * batch, seq), and that one cos and one sin.
+            rows = position_ids.unflatten(0, (-1, 3)).transpose(0, 1).flatten(1, 2)
+            cos, sin = (values.chunk(geometries, -3) for values in self.forward(x, rows))
+            return tuple(zip(cos, sin))
         if self.interleaved_section is None:
             return super().forward(x, position_ids)
         # Upstream's sections mean nothing where all three rows are the same: each row becomes a batch of such.
@@ -413,10 +416,8 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
                 position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None]
                 position_ids = position_ids + (0 if cache is None else cache.get_seq_length())
             text_row, positions = split_position_rows(position_ids, self.num_geometries)
-            # (3 * geometries, batch, seq) becomes (3, geometries * batch, seq), and that one cos and one sin.
-            rows = positions.unflatten(0, (-1, 3)).transpose(0, 1).flatten(1, 2)
-            cos, sin = (values.chunk(self.num_geometries, -3) for values in self.rotary_emb(inputs_embeds, rows))
-            kwargs["geometry_embeddings"] = tuple(zip(cos, sin))
+            embeddings = self.rotary_emb(inputs_embeds, positions)
+            kwargs["geometry_embeddings"] = embeddings if self.num_geometries > 1 else (embeddings,)
             # Masks and packing are made from the text row alone, never from fractional positions. Upstream takes it as
             # the first of four rows; three rows say that there is none, and nothing reads them.
             nothing = inputs_embeds.new_empty((3, 1, 0), dtype=torch.long) if text_row is None else None
