@@ -6,49 +6,18 @@ an earlier one without a look at the picture; the third asks anything.
 """
 
 import random
-from dataclasses import dataclass, field
 
 from . import unknown
-from .branches import make_turn
+from .lessons import FRAMES, Sample
 from .pictures import COLOURS, PLACES, SHAPES, draw, draw_video, make_motion, make_scene
+from .questions import ABSENT, Question
 
-ABSENT = "there is none"
 ORDINALS = ("first", "second")
 
 
 # What a sample may show, and how often it does in training.
 LAYOUTS = {"2x2": 0.12, "3x3": 0.32, "two pictures": 0.32, "a later picture": 0.08, "video": 0.12}
 LAYOUTS |= {"photo": 0.02, "no picture": 0.02}
-FRAMES = (2, 4, 4, 4, 6, 6, 8)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question and its answer; `kind` is for reports, `about` says what the two tell."""
-
-    text: str
-    answer: str
-    kind: str
-    about: frozenset = frozenset()
-
-
-@dataclass
-class Sample:
-    """Pictures or a video, and conversations about them that do not know of one another.
-
-    Attributes:
-        layout: one of `LAYOUTS`, for reports.
-        media: PIL pictures, or lists of pictures where they are videos.
-        opening: turns that all conversations have in common, about the first picture alone.
-        conversations: of turns behind the last of the media.
-        fps: frames a second of the videos.
-    """
-
-    layout: str
-    media: list
-    conversations: list[list[Question]]
-    opening: list[Question] = field(default_factory=list)
-    fps: float = 2.0
 
 
 def ask_about(scene, side: int, rng: random.Random) -> dict[str, list[Question]]:
@@ -225,14 +194,3 @@ def _make_video(rng, held_out, conversations, turns):
     ]
     several = [converse(questions, rng, turns, held_out) for _ in range(conversations)]
     return Sample("video", [frames], several, fps=rng.choice([2.0, 2.0, 2.0, 1.0, 4.0]))
-
-
-def to_messages(sample: Sample, conversation: list[Question]) -> list[dict]:
-    """The sample's conversation as chat messages, all answers included."""
-    kinds = ["video" if isinstance(item, list) else "image" for item in sample.media]
-    messages = []
-    # Where there is an opening, the first picture comes with it and the others behind it.
-    for turns, media in ((sample.opening, kinds[:1]), (conversation, kinds[1:] if sample.opening else kinds)):
-        for number, question in enumerate(turns):
-            messages += make_turn(question.text, question.answer, media if number == 0 else ())
-    return messages

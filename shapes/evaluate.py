@@ -26,8 +26,10 @@ from transformers import AutoProcessor
 
 from . import conversations, lessons
 from .branches import process
-from .conversations import LAYOUTS, Question, Sample, to_messages
+from .conversations import LAYOUTS
+from .lessons import Sample, to_messages
 from .pictures import draw, make_questions, make_scene
+from .questions import Question
 
 ROOT = Path(__file__).resolve().parent.parent
 GEOMETRIES = {"mrope": "mrope", "circle": None} | {name: name for name in ("strategy_2", "strategy_3", "strategy_4")}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from . import unknown
 from .branches import make_turn
 from .pictures import draw, draw_video, make_motion, make_scene
-from .questions import ABSENT, Fact, Question, ask, facts, of_video, say, vary
+from .questions import ABSENT, Fact, Question, ask, facts, name_kinds, of_video, say, vary
 from .words import LANGUAGES, UNKNOWN
 
 # What a sample may show, and how often it does in training. An oblong picture has up to three times the width of its
@@ -50,10 +50,7 @@ class Sample:
 
 def converse(known: list[Fact], rng: random.Random, turns: int, held_out: bool) -> list[Question]:
     """A conversation of `turns` questions out of the facts, and some that cannot be answered."""
-    # By kind and answer: every answer of a kind is as frequent as the others.
-    kinds: dict[str, dict[str, list[Fact]]] = {"unknown": {}}
-    for fact in known:
-        kinds.setdefault(fact.kind, {}).setdefault(fact.answer, []).append(fact)
+    kinds = {"unknown": {}, **name_kinds(known)}
     weights = [WEIGHTS[kind] for kind in kinds]
     language = rng.choices(list(LANGUAGES), list(LANGUAGES.values()))[0]
     anything = rng.random() < 1 / 3
@@ -82,7 +79,7 @@ def ask_other(rng: random.Random, held_out: bool, language: str) -> Question:
         slots = {"what": unknown.make_name(rng, language), "side": rng.choice(["left", "right", "above", "below"])}
         slots |= {"colour": "red", "other": unknown.make_name(rng, language)} if wording == "is" else {}
         text = ask(Fact("unknown", wording, slots, ""), language, rng, held_out).text
-    return Question(text, say(UNKNOWN, language), "unknown", language)
+    return Question(text, say(UNKNOWN, language), "unknown", language=language)
 
 
 def make_sample(rng: random.Random, layout: str, held_out: bool, conversations: int, turns: int) -> Sample:

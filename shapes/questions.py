@@ -39,13 +39,13 @@ class Fact(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A question as it is asked, and its answer."""
+    """A question as it is asked, and its answer; `kind` is for reports, `about` says what the two tell."""
 
     text: str
     answer: str
     kind: str
-    language: str = "en"
     about: frozenset = frozenset()
+    language: str = "en"
 
 
 def facts(scene, side: int, rng: random.Random) -> list[Fact]:
@@ -149,7 +149,7 @@ def ask(fact: Fact, language: str, rng: random.Random, held_out: bool = False) -
         words = rng.choice(WORDINGS[scope, language])
         text = words + text if language == "zh" else re.sub(r"[?.]?$", lambda end: f" {words}{end[0]}", text, count=1)
     text = vary(text[:1].upper() + text[1:], language, rng, prefixed=not held_out)
-    return Question(text, say(fact.answer, language, fact.kind), fact.kind, language, fact.about)
+    return Question(text, say(fact.answer, language, fact.kind), fact.kind, fact.about, language)
 
 
 def say(answer: str, language: str, kind: str = "") -> str:

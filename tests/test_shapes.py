@@ -9,7 +9,8 @@ from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_C
 from shapes import unknown
 from shapes.branches import make_batch, process
 from shapes.checkpoint import model_config, save_processor
-from shapes.conversations import ABSENT, LAYOUTS, ask_about, converse, make_sample, to_messages, vary
+from shapes.conversations import ABSENT, LAYOUTS, ask_about, converse, make_sample, vary
+from shapes.lessons import to_messages
 from shapes.pictures import COLOURS, WAYS, Thing, draw, draw_video, is_held_out, make_motion, make_scene
 
 BLOCK = {"radius": 10, "alpha": 0.5, "method": "circle", "move_to_origin": True, "AGE_mode": "strategy_4"}
