@@ -47,7 +47,7 @@ _QWEN = "models.qwen2_5_vl.modeling_qwen2_5_vl"
 _TOKENS = ("input_ids", "attention_mask", "position_ids", "inputs_embeds")
 RELIED_ON = (
     (f"{_QWEN}.Qwen2_5_VLRotaryEmbedding.forward", ("x", "position_ids")),
-    (f"{_QWEN}.Qwen2_5_VLAttention.forward", ("position_embeddings",)),
+    (f"{_QWEN}.Qwen2_5_VLDecoderLayer.forward", ("position_embeddings",)),
     (f"{_QWEN}.Qwen2_5_VLTextModel.forward", _TOKENS),
     (f"{_QWEN}.Qwen2_5_VLModel.forward", (*_TOKENS, *VISION)),
     (f"{_QWEN}.Qwen2_5_VisionTransformerPretrainedModel", ()),
@@ -321,7 +321,7 @@ def split_position_rows(position_ids: torch.Tensor, num_geometries: int) -> tupl
     text_row = None
     if position_ids.ndim == 3 and position_ids.shape[0] in (4, rows + 1):
         text_row, position_ids = position_ids[0].long(), position_ids[1:]  # (batch, seq) and (3 or rows, batch, seq)
-    if position_ids.ndim == 3 and position_ids.shape[0] == 3 != rows:
+    if position_ids.ndim == 3 and position_ids.shape[0] == 3:
         position_ids = position_ids.repeat(num_geometries, 1, 1)
     if position_ids.ndim != 3 or position_ids.shape[0] != rows:
         raise ValueError(
@@ -367,15 +367,16 @@ class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding
         return taken
 
 
-class Qwen2_5_VLAttention(upstream.Qwen2_5_VLAttention):
-    """Upstream's attention, by the same name for whatever goes by it, with the cos/sin of its layer's geometry."""
+class Qwen2_5_VLDecoderLayer(upstream.Qwen2_5_VLDecoderLayer):
+    """Upstream's decoder layer, by the same name for whatever wraps or shards it, with the cos/sin of its geometry."""
 
-    def forward(self, *args, position_embeddings=None, geometry_embeddings=None, **kwargs):
-        if geometry_embeddings is None and isinstance(position_embeddings[0], tuple):
-            geometry_embeddings = position_embeddings  # upstream's own forward, run by a tracer, handed on those of all
+    def forward(self, *args, geometry_embeddings=None, **kwargs):
+        given = kwargs.get("position_embeddings")
+        if geometry_embeddings is None and given is not None and isinstance(given[0], tuple):
+            geometry_embeddings = given  # upstream's own forward, run by a tracer, handed on those of all
         if geometry_embeddings is not None:
-            position_embeddings = geometry_embeddings[self.geometry_of_layer[self.layer_idx]]
-        return super().forward(*args, position_embeddings=position_embeddings, **kwargs)
+            kwargs["position_embeddings"] = geometry_embeddings[self.geometry_of_layer[self.number]]
+        return super().forward(*args, **kwargs)
 
 
 class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
@@ -387,10 +388,10 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
         with plain_rope(config):
             super().__init__(config)
         self.geometry_of_layer = []  # one list for all layers, so that a schedule reaches those that something wraps
-        for layer in self.layers:
-            # Upstream's layers name the class of their attention; ours has the same modules and only another forward.
-            layer.self_attn.__class__ = Qwen2_5_VLAttention
-            layer.self_attn.geometry_of_layer = self.geometry_of_layer
+        for number, layer in enumerate(self.layers):
+            # Upstream's __init__ names the class of its layers; ours has the same modules and only another forward.
+            layer.__class__ = Qwen2_5_VLDecoderLayer
+            layer.number, layer.geometry_of_layer = number, self.geometry_of_layer
         self.follow(circle_config)
 
     def follow(self, circle_config: Qwen2_5_VLConfig_CircleRoPE_V2) -> None:

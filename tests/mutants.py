@@ -217,7 +217,7 @@ MUTANTS = [
             "return text_row, position_ids.float().round()",
             "positions layout or geometry",
         ),
-        ("geometry_embeddings[self.geometry_of_layer[self.layer_idx]]", "geometry_embeddings[0]", "positions layer"),
+        ("geometry_embeddings[self.geometry_of_layer[self.number]]", "geometry_embeddings[0]", "positions layer"),
         ("position_ids + (0 if cache is None else cache.get_seq_length())", "position_ids", "model by_itself"),
         ("tuple(zip(cos, sin))", "tuple(zip(cos, sin))[::-1]", "positions layer"),
         ("self.record.select(beam_idx)", "pass", "caches samples_of"),
