@@ -321,7 +321,7 @@ def split_position_rows(position_ids: torch.Tensor, num_geometries: int) -> tupl
     text_row = None
     if position_ids.ndim == 3 and position_ids.shape[0] in (4, rows + 1):
         text_row, position_ids = position_ids[0].long(), position_ids[1:]  # (batch, seq) and (3 or rows, batch, seq)
-    if position_ids.ndim == 3 and position_ids.shape[0] == 3:
+    if position_ids.ndim == 3 and position_ids.shape[0] == 3 != rows:
         position_ids = position_ids.repeat(num_geometries, 1, 1)
     if position_ids.ndim != 3 or position_ids.shape[0] != rows:
         raise ValueError(
