@@ -33,17 +33,15 @@ class CircleGeometry:
     """The circle index: every image token on a ring perpendicular to the text axis.
 
     Attributes:
-        radius: radius of the ring in index units, or `"auto"` / `"auto-k"` for k times the absolute value of the
-            largest coordinate. (Paper eq. 9 says largest L2 norm; the published code, which produced the published
-            results, takes the largest coordinate, and so do we.)
+        radius: of the ring, in index units, or `"auto"` / `"auto-k"` for k times the absolute value of the largest
+            coordinate, as in the published code, which produced the published results (paper eq. 9 says largest L2
+            norm).
         alpha: weight of the angle a cell has in the image against the angle by its row-major number.
         method: `"circle"`, or `"no_circle"` for the flat grid turned onto the ring's plane.
         move_to_origin: centre the grid on (0, 0) first.
-        move_to_positive: `False` or 0, or `"auto"` to raise every component by |smallest one|, or a number to raise
-            that much further.
+        move_to_positive: `False`, `"auto"` to raise all components by |smallest one|, or a number to raise further.
         dff_rate: `False`, or the weight of the flat grid that is blended into the ring.
-        image_stride: the i-th vision block of a sample moves (i - 1) times this further along the text axis
-            (section 4.3).
+        image_stride: the i-th vision block of a sample moves (i - 1) times this along the text axis (section 4.3).
     """
 
     radius: float | str = 10
@@ -121,15 +119,9 @@ class MRopeGeometry:
 def circle_index(
     grid_h: int, grid_w: int, *values, device: torch.device | str | None = None, **named_values
 ) -> torch.Tensor:
-    """Circle index of one image (paper eq. 2-12), before it is shifted to its place in a sequence.
+    """Circle index of one image of `grid_h` x `grid_w` merged cells (paper eq. 2-12), not yet shifted to its place.
 
-    Args:
-        grid_h, grid_w: rows and columns of the merged grid.
-        values, named_values: radius, alpha, method, move_to_origin, move_to_positive, dff_rate: see `CircleGeometry`.
-        device: where the result is wanted; the CPU if not given.
-
-    Returns:
-        float32 `(3, grid_h * grid_w)`, rows (t, h, w), tokens in row-major order.
+    float32 `(3, grid_h * grid_w)`, rows (t, h, w), tokens in row-major order; the values are `CircleGeometry`'s.
     """
     return CircleGeometry(*values, **named_values).frame(grid_h, grid_w).to(torch.float32).to(device)
 
@@ -151,16 +143,14 @@ def interleaved_section(pairs: int) -> tuple[int, int, int]:
 def axis_of_pairs(mrope_section: Sequence[int], interleaved: bool = False) -> torch.Tensor:
     """Which of t, h and w (0, 1, 2) turns each frequency pair, highest frequency first: int64 `(head_dim / 2,)`.
 
-    Args:
-        mrope_section: frequency pairs of t, h and w.
-        interleaved: whether they take them in turns, t, h, w, t, ..., until h and w have theirs, as in Qwen3-VL; else
-            each has its own in one piece, as in Qwen2.5-VL.
+    `mrope_section` says how many t, h and w have: each its own in one piece, as in Qwen2.5-VL, or `interleaved`: t, h,
+    w, t, ..., until h and w have theirs, as in Qwen3-VL.
     """
-    if not interleaved:
-        return torch.tensor([axis for axis, pairs in enumerate(mrope_section) for _ in range(pairs)])
-    axes = torch.zeros(sum(mrope_section), dtype=torch.long)
-    for axis, pairs in turns(mrope_section):
-        axes[pairs] = axis
+    axes = torch.arange(3).repeat_interleave(torch.tensor(mrope_section))
+    if interleaved:
+        axes.zero_()
+        for axis, pairs in turns(mrope_section):
+            axes[pairs] = axis
     return axes
 
 
@@ -175,14 +165,9 @@ def turns(mrope_section: Sequence[int]) -> list[tuple[int, slice]]:
 def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tensor) -> torch.Tensor:
     """Per-Token Distance (paper eq. 1): how unevenly far a text token is from the tokens of an image.
 
-    The mean over text tokens of the mean absolute deviation of the Euclidean distances to all image tokens.
-
-    Args:
-        text_positions: `(3, text_tokens)` (or any number of rows).
-        image_positions: `(3, image_tokens)`, as many rows.
-
-    Returns:
-        float32 scalar, on the device of the input; 0 means that every text token is equally far from all of them.
+    The mean over text tokens of the mean absolute deviation of the Euclidean distances to all image tokens: float32
+    scalar of `(3, text_tokens)` and `(3, image_tokens)`, on their device; 0 where every text token is equally far from
+    all image tokens.
     """
     distances = torch.cdist(  # (text_tokens, image_tokens)
         text_positions.double().T, image_positions.double().T, compute_mode="donot_use_mm_for_euclid_dist"
@@ -195,17 +180,14 @@ def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tens
 
 @dataclass(frozen=True, order=True)
 class VisionBlock:
-    """One image or video in a batch: which sample it stands in, its first slot there, and its merged grid.
-
-    `interval` is the temporal distance of two frames in index units (0 for images).
-    """
+    """One image or video in a batch: which sample it stands in, its first slot there, and its merged grid."""
 
     sample: int
     slot: int
     grid_t: int
     grid_h: int
     grid_w: int
-    interval: float = 0.0
+    interval: float = 0.0  # between two frames, in index units
 
     @property
     def length(self):
@@ -245,50 +227,41 @@ def find_blocks(
 ) -> list[VisionBlock]:
     """Match the placeholder tokens of a batch with the grids of its images or videos, in order.
 
-    Args:
-        input_ids: `(batch, seq)` on the CPU.
-        real: bool `(batch, seq)`, False where padded, or None.
-        token_id: the placeholder's id.
-        merged_grids: (t, h, w) of every block, merged, in the order of the batch.
-        intervals: temporal distance of two frames for every block.
-        kind: `"image"` or `"video"`, for messages.
-
-    Raises:
-        ValueError: the placeholders do not fit the grids.
+    `input_ids` and `real` (bool, False where padded, or None) are `(batch, seq)` on the CPU; there is a merged grid
+    (t, h, w) and an interval between frames for every block; `kind` is `"image"` or `"video"`. A ValueError if the
+    placeholders do not fit the grids.
     """
     is_placeholder = input_ids.numpy() == token_id
     if real is not None:
         is_placeholder &= real.numpy()
     batch, seq = is_placeholder.shape
-    slots = is_placeholder.reshape(-1).nonzero()[0]  # of all samples, counted through: (placeholders,)
+    rest = is_placeholder.reshape(-1).nonzero()[0]  # slots of all samples, counted through: (placeholders,)
     remedy = f"pass one grid per {kind} of the batch, in order, and the input_ids that the processor made with them"
 
-    def run_from(number):
-        """How many placeholders stand in one piece in one sample from one on."""
-        rest = slots[number:]
+    def run():
+        """How many placeholders stand in one piece in one sample from the next one on."""
         return int(((rest - rest[0] == range(len(rest))) & (rest // seq == rest[0] // seq)).sum())
 
-    blocks, taken = [], 0
+    blocks = []
     for row, (grid, interval) in enumerate(zip(merged_grids, intervals)):
-        length = math.prod(grid)
-        if taken == len(slots):
+        if not len(rest):
             raise ValueError(
                 f"{kind}_grid_thw has {len(merged_grids)} rows, but the {batch} samples hold placeholder tokens for "
                 f"only {row}: {remedy}"
             )
-        sample, slot = divmod(int(slots[taken]), seq)
-        last = int(slots[min(taken + length, len(slots)) - 1])
-        if length <= 0 or last - slots[taken] != length - 1 or last // seq != sample:
+        (sample, slot), length = divmod(int(rest[0]), seq), math.prod(grid)
+        last = int(rest[min(length, len(rest)) - 1])
+        if length <= 0 or last - rest[0] != length - 1 or last // seq != sample:
             raise ValueError(
-                f"sample {sample} has {run_from(taken)} {kind} placeholder tokens where row {row} of "
-                f"{kind}_grid_thw, merged to {'x'.join(map(str, grid))}, needs {length}: {remedy}"
+                f"sample {sample} has {run()} {kind} placeholder tokens where row {row} of {kind}_grid_thw, merged to "
+                f"{'x'.join(map(str, grid))}, needs {length}: {remedy}"
             )
         blocks.append(VisionBlock(sample, slot, *grid, interval))
-        taken += length
-    if taken < len(slots):
+        rest = rest[length:]
+    if len(rest):
         raise ValueError(
-            f"sample {slots[taken] // seq} has {run_from(taken)} {kind} placeholder tokens left when all "
-            f"{len(merged_grids)} rows of {kind}_grid_thw are used up: {remedy}"
+            f"sample {rest[0] // seq} has {run()} {kind} placeholder tokens left when all {len(merged_grids)} rows of "
+            f"{kind}_grid_thw are used up: {remedy}"
         )
     return blocks
 
@@ -339,9 +312,8 @@ def sequence_index(
         before: where every sample goes on; at index 0 if not given.
 
     Returns:
-        position_ids: float32 `(3 * geometries, batch, seq)`, pads 0, on the CPU. Computed in float64 and rounded
-            once, so an index is exact to half a float32 unit in the last place.
-        ends: where every sample goes on behind these tokens.
+        Positions, float32 `(3 * geometries, batch, seq)`, pads 0, on the CPU, computed in float64 and rounded once;
+        and where every sample goes on behind these tokens.
     """
     (batch, seq), count = shape, len(geometries)
     position_ids = torch.empty(3 * count, batch, seq, dtype=torch.float32, device="cpu")
@@ -385,19 +357,14 @@ def sequence_index(
 class Part(NamedTuple):
     """Tokens of a batch from one slot on: their positions, and what they are.
 
-    Attributes:
-        slot: of the first token, pads counted.
-        rows: float32 `(3 * geometries, batch, length)`.
-        real: `(batch, length)`, 0 where padded, or None.
-        is_picture: bool `(batch, length)`, or None for text alone.
-        begins: bool `(batch, length)`, where a picture begins; None where a run of picture tokens is one picture.
+    The flags are `(batch, length)`; a run of picture tokens that none begins is one picture.
     """
 
-    slot: int
-    rows: torch.Tensor
-    real: torch.Tensor | None = None
-    is_picture: torch.Tensor | None = None
-    begins: torch.Tensor | None = None
+    slot: int  # of the first token, pads counted
+    rows: torch.Tensor  # float32 (3 * geometries, batch, length)
+    real: torch.Tensor | None = None  # 0 where padded; None: no pads
+    is_picture: torch.Tensor | None = None  # bool; None: text alone
+    begins: torch.Tensor | None = None  # bool, where a picture begins
 
     def filled(self, samples: torch.Tensor | None) -> list[torch.Tensor]:
         """All but its slot, of these samples, on the CPU, with no None in it."""
@@ -416,8 +383,7 @@ class Record:
     Attributes:
         made_for: whose positions they are; for others they mean nothing.
         log: parts, one behind the other from slot 0 on, and choices of the samples of those in front.
-        length: how many slots the parts have.
-        held: how many of them the cache still holds.
+        length, held: how many slots the parts have, and how many of them the cache still holds.
         text_from: a slot behind which all is text, and the positions of a text token there, float32
             `(3 * geometries, batch, 1)`; None where nobody has looked.
     """

@@ -23,13 +23,13 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
     from .circle_rope_imp import Ends, Part, Record, VisionBlock, find_blocks, sequence_index, turns
-    from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
+    from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope, read_rope
     from .modelcard_qwen2_5_vl_circle_rope import complete_card
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
     from circle_rope_imp import Ends, Part, Record, VisionBlock, find_blocks, sequence_index, turns
-    from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
+    from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope, read_rope
     from modelcard_qwen2_5_vl_circle_rope import complete_card
 
 
@@ -50,12 +50,10 @@ RELIED_ON = (
     (f"{_QWEN}.Qwen2_5_VLDecoderLayer.forward", ("position_embeddings",)),
     (f"{_QWEN}.Qwen2_5_VLTextModel.forward", _TOKENS),
     (f"{_QWEN}.Qwen2_5_VLModel.forward", (*_TOKENS, *VISION)),
-    (f"{_QWEN}.Qwen2_5_VisionTransformerPretrainedModel", ()),
-    ("PreTrainedModel._from_config", ()),
     ("GenerationMixin._get_candidate_generator", ("model_kwargs",)),
-    ("PreTrainedModel._supports_flex_attn", ()),
-    ("PreTrainedModel._auto_class", ()),
     ("PreTrainedModel._upload_modified_files", ("working_dir", "repo_id")),
+    *((f"PreTrainedModel.{name}", ()) for name in ("_from_config", "_supports_flex_attn", "_auto_class")),
+    (f"{_QWEN}.Qwen2_5_VisionTransformerPretrainedModel", ()),
     ("Qwen2ForCausalLM._tp_plan", ()),
     ("Qwen2_5_VLTextConfig._attn_implementation", ()),
 )
@@ -70,8 +68,8 @@ POSITIONS_BY_STEP = ("GenerationMixin.prepare_inputs_for_generation", ("cache_po
 # Newer releases begin a text at its slot, behind the pads in front of it, older ones at 0.
 TEXT_BEHIND_PADS = (f"{_QWEN}.Qwen2_5_VLModel.compute_3d_position_ids", ())
 
-# How a release finds the older names that it saves tensors under: newer ones in a register, older ones by attribute.
-NAMES_IN_REGISTER = ("conversion_mapping.register_checkpoint_conversion_mapping", ("mapping", "overwrite"))
+# How a release finds the older names that it saves tensors under: newer ones in a model, older ones in its class.
+NAMES_BY_RENAMINGS = ("conversion_mapping.WeightRenaming", ())
 NAMES_BY_ATTRIBUTE = ("PreTrainedModel._checkpoint_conversion_mapping", ())
 
 # The newest releases hand each chunk of a chunked prefill its part of the pictures, the oldest split text alone; those
@@ -90,7 +88,7 @@ def _is_there(path, arguments):
 
 def _check_upstream():
     """Refuse a release, by an ImportError, on which something that we rely on is gone or has another shape."""
-    either = ((POSITIONS_UP_FRONT, POSITIONS_BY_STEP), (NAMES_IN_REGISTER, NAMES_BY_ATTRIBUTE))
+    either = ((POSITIONS_UP_FRONT, POSITIONS_BY_STEP), (NAMES_BY_RENAMINGS, NAMES_BY_ATTRIBUTE))
     for ways in (*((needed,) for needed in RELIED_ON), *either):
         if not any(_is_there(*way) for way in ways):
             path, arguments = ways[0]
@@ -105,7 +103,7 @@ _check_upstream()
 
 # Looked up once: the first is asked at every step of generate.
 KEEPS_POSITIONS_UP_FRONT = _is_there(*POSITIONS_UP_FRONT)
-HAS_REGISTER_OF_NAMES = _is_there(*NAMES_IN_REGISTER)
+SAVES_BY_RENAMINGS = _is_there(*NAMES_BY_RENAMINGS)
 TEXT_BEGINS_AT_ITS_SLOT = _is_there(*TEXT_BEHIND_PADS)
 
 
@@ -127,15 +125,14 @@ def _by_name(function):
 
 # ---- Names of tensors -----------------------------------------------------------------------------------------------
 
-
 # Official checkpoints, V1 and whatever transformers 5 saves name their tensors by an older layout of the modules.
 OLD_TEXT = r"^model(?!\.(language_model|visual))"
 OLD_LAYOUT = {r"^visual": "model.visual", OLD_TEXT: "model.language_model"}
 
-# The same for the model without its head, whose own names have no `model.` in front. Releases with a register take it
-# off by themselves; older ones do not, and save under the last pattern itself, read backwards: so it has no backslash.
+# The same for the model without its head, whose own names have no `model.` in front. Newer releases take it off by
+# themselves; older ones do not, and save under the last pattern itself, read backwards: so it has no backslash.
 HEADLESS_LAYOUT = {OLD_TEXT: "language_model"}
-if not HAS_REGISTER_OF_NAMES:
+if not SAVES_BY_RENAMINGS:
     HEADLESS_LAYOUT |= {r"^model.language_model": "language_model", r"^model.visual": "visual"}
 
 # Under ZeRO-3, 5.23 and 5.24 save a stock model's text part under one `model.` too many: read, never written.
@@ -157,30 +154,23 @@ def new_name(name: str) -> str:
 def _rename_old_layout(model, state_dict, prefix, *args):
     """Hook of `load_state_dict`: tensors that are named by the older layout of the modules get their new names."""
     for name in [name for name in state_dict if name.startswith(prefix)]:
-        renamed = prefix + new_name(name[len(prefix) :])
-        if renamed != name:
-            state_dict[renamed] = state_dict.pop(name)
+        state_dict[prefix + new_name(name[len(prefix) :])] = state_dict.pop(name)
 
 
 class ReadsEveryLayout:
     """Mixed into a model class: `from_pretrained` reads every layout of names, and refuses a load that misses one.
 
-    Releases look their own renamings up by the class, its attributes or its `model_type`, and most of them not for
-    custom code; `key_mapping` is the public way, and the same everywhere.
+    Most releases do not look their own renamings up for custom code; `key_mapping` is the public way everywhere.
     """
 
     layout = OLD_LAYOUT
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
-        """Upstream's `from_pretrained`.
+        """Upstream's; an adapter's folder loads its base under the config in that folder, whatever the base's own.
 
-        An adapter's folder with the config that it was trained with loads its base under that config, whatever block
-        the base's own has.
-
-        Raises:
-            ValueError: tensors of the checkpoint have no place in the model, or tensors of the model no value, for
-                their names. A load that is partial on purpose (from a `state_dict`) goes through.
+        A ValueError where tensors of the checkpoint have no place in the model, or tensors of the model no value, for
+        their names. A load that is partial on purpose (from a `state_dict`) goes through.
         """
         name, kwargs = _base_of_adapter(cls, pretrained_model_name_or_path, kwargs)
         doubled = {DOUBLED: f"{cls.layout[OLD_TEXT]}."}
@@ -192,9 +182,17 @@ class ReadsEveryLayout:
             model.tie_weights()  # a release leaves a tied head of custom code without values
         if not is_partial:
             _refuse_misnamed(model, info)
-        if HAS_REGISTER_OF_NAMES:
-            _save_under_older_names(model, cls.layout)
         return (model, info) if output_loading_info else model
+
+    def save_pretrained(self, *args, **kwargs):
+        """Upstream's, under the older names as stock does, whichever the model was read under."""
+        if SAVES_BY_RENAMINGS:  # all those that a load used, and under ZeRO-3 those that it did not use as well
+            from transformers.conversion_mapping import WeightRenaming
+
+            used = getattr(self, "_weight_conversions", None) or ()
+            kept = [entry for entry in used if not isinstance(entry, WeightRenaming)]
+            self._weight_conversions = kept + [WeightRenaming(*pair) for pair in self.layout.items()]
+        return super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
 
 
 def _base_of_adapter(cls, name, kwargs):
@@ -226,10 +224,11 @@ def _refuse_misnamed(model, info):
         if getattr(model.config, "quantization_config", None) and any("visual." in name for name in (*lost, *empty)):
             # llm-compressor writes the names of the checkpoint there, and loading looks for the model's.
             advice = "add 're:.*visual.*' to quantization_config.ignore in config.json if they are not quantised"
+        lost_one, empty_one = (f" ({names[0]} is one)" if names else "" for names in (lost, empty))
         raise ValueError(
             f"{model.name_or_path or 'the checkpoint'} does not fit {type(model).__name__} by its tensors' names: "
-            f"{len(lost)} of its tensors have no place{f' ({lost[0]} is one)' if lost else ''}, and it lacks "
-            f"{len(empty)} tensors of the model's{f' ({empty[0]} is one)' if empty else ''}; {advice}."
+            f"{len(lost)} of its tensors have no place{lost_one}, and it lacks {len(empty)} tensors of the model's"
+            f"{empty_one}; {advice}."
         )
 
 
@@ -264,21 +263,17 @@ def mask_of_tokens(attention_mask: torch.Tensor | None, length: int | None = Non
 
 def _seconds_of(videos, second_per_grid_ts):
     """Seconds between two frames, one number for each video."""
-    if second_per_grid_ts is None:
-        return [1.0] * len(videos)
     try:
-        seconds = torch.as_tensor(second_per_grid_ts)
+        seconds = torch.as_tensor(1.0 if second_per_grid_ts is None else second_per_grid_ts)
+        if seconds.shape in ((), (len(videos),)):
+            return seconds.expand(len(videos)).tolist()
+        given = f"the shape {tuple(seconds.shape)}"
     except (TypeError, ValueError, RuntimeError):
-        seconds = torch.empty(0, 0)
-    if seconds.ndim == 0:
-        return [seconds.item()] * len(videos)
-    if seconds.ndim > 1 or len(seconds) != len(videos):
-        given = f"the shape {tuple(seconds.shape)}" if seconds.numel() else f"the value {second_per_grid_ts!r}"
-        raise ValueError(
-            f"second_per_grid_ts has {given}, but video_grid_thw has {len(videos)} rows: give one number of seconds "
-            "for every video, or one for all."
-        )
-    return seconds.tolist()
+        given = f"the value {second_per_grid_ts!r}"
+    raise ValueError(
+        f"second_per_grid_ts has {given}, but video_grid_thw has {len(videos)} rows: give one number of seconds for "
+        "every video, or one for all."
+    )
 
 
 def vision_of(arguments):
@@ -295,18 +290,11 @@ def has_grids(vision):
 
 
 def split_position_rows(position_ids: torch.Tensor, num_geometries: int) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """Split a position tensor into its text row and the rows of the geometries.
+    """Split a position tensor into its text row, int64 `(batch, seq)` or None, and the geometries' rows, float32.
 
-    Args:
-        position_ids: `(3 * num_geometries, batch, seq)`, or one row more with the integer text row in front; 3 rows,
-            4 with the text row, or `(batch, seq)` mean the same positions for every geometry.
-        num_geometries: how many geometries the model uses.
-
-    Returns:
-        The text row, int64 `(batch, seq)` or None, and the positions, float32 `(3 * num_geometries, batch, seq)`.
-
-    Raises:
-        ValueError: positions in half precision, or another number of rows.
+    `position_ids` is `(3 * num_geometries, batch, seq)`, or has the integer text row in front of that; 3 rows, 4 with
+    the text row, or `(batch, seq)` mean the same positions for every geometry. A ValueError for any other shape, and
+    for half precision.
     """
     if position_ids.dtype in (torch.float16, torch.bfloat16):
         raise ValueError(
@@ -321,7 +309,7 @@ def split_position_rows(position_ids: torch.Tensor, num_geometries: int) -> tupl
     text_row = None
     if position_ids.ndim == 3 and position_ids.shape[0] in (4, rows + 1):
         text_row, position_ids = position_ids[0].long(), position_ids[1:]  # (batch, seq) and (3 or rows, batch, seq)
-    if position_ids.ndim == 3 and position_ids.shape[0] == 3:
+    if position_ids.ndim == 3 and position_ids.shape[0] == 3 != rows:
         position_ids = position_ids.repeat(num_geometries, 1, 1)
     if position_ids.ndim != 3 or position_ids.shape[0] != rows:
         raise ValueError(
@@ -479,23 +467,9 @@ def _new_recorded(cls):
 
 # ---- The model without its head -------------------------------------------------------------------------------------
 
-
 # Where the last model of this file came from. Some releases have one module for all directories of one name, and run
 # another directory's file in it, over what is here.
 _earlier, _origin = globals().get("_origin"), None
-
-
-def _warn_of_other_code(origin):
-    global _origin
-    _origin = origin
-    if _earlier not in (None, "", origin):
-        warnings.warn(
-            f"{_earlier} and {origin} have different modules, of which this transformers release keeps one set for "
-            "both names alike: models of either may run, and save, code of the other. Give their directories "
-            "different names, or load them in two processes.",
-            stacklevel=2,
-        )
-
 
 # Engines whose Transformers backends put integer positions of one geometry under any model, by their attention's name.
 ENGINES = ("vllm", "sglang", "tgi")
@@ -506,9 +480,8 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
 
     Attributes:
         geometries: those in use, circle first, in the order of the position rows.
-        rope_deltas: float32 `(batch, geometries)` of the last prefill, or None after text alone, for readers; a cache
-            goes on by itself. The next text token behind a sequence of n slots (pads counted) has the index
-            n + rope_deltas, for each geometry.
+        rope_deltas: float32 `(batch, geometries)` of the last prefill, or None after text alone, for readers: a text
+            token behind n slots (pads counted) has the index n + rope_deltas. A cache goes on by itself.
     """
 
     config: Qwen2_5_VLConfig_CircleRoPE_V2
@@ -535,7 +508,15 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             )
         # A block changed in place since it was assigned is validated here.
         config.circle_rope = config.circle_rope
-        _warn_of_other_code(config.name_or_path)
+        global _origin
+        _origin = config.name_or_path
+        if _earlier not in (None, "", _origin):
+            warnings.warn(
+                f"{_earlier} and {_origin} have different modules, of which this transformers release keeps one set "
+                "for both names alike: models of either may run, and save, code of the other. Give their directories "
+                "different names, or load them in two processes.",
+                stacklevel=2,
+            )
         super(upstream.Qwen2_5_VLModel, self).__init__(config)
         self.visual = upstream.Qwen2_5_VisionTransformerPretrainedModel._from_config(config.vision_config)
         self.language_model = Qwen2_5_VLTextModel_CircleRoPE_V2._from_config(config.text_config, circle_config=config)
@@ -547,8 +528,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         self.rope_deltas = None
         # What turns a key: the geometry of its layer, and the frequencies of t, h and w.
         of_layers = [self.geometries[number] for number in self.language_model.geometry_of_layer]
-        text_config, keys = self.config.text_config, ("rope_parameters", "rope_scaling", "rope_theta")
-        rope = [getattr(text_config, key, None) for key in keys]
+        rope = read_rope(self.config.text_config.to_dict())
         self.made_for = repr((of_layers, self.config.interleaved_section, rope))
 
     @property
@@ -559,14 +539,9 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
     def set_circle_rope(self, block: dict | None) -> None:
         """Put the model under another `circle_rope` block: config, schedule and class follow, weights stay.
 
-        What was computed under the old block, such as a cache or a position tensor, does not go with the new one.
-        `base` and `mrope_section` stay as they are where the block has none.
-
-        Args:
-            block: the whole new block, with the keys of `config.circle_rope`; None or `{}` for the defaults.
-
-        Raises:
-            ValueError: a block that is not allowed or does not fit the model; nothing has changed then.
+        `block` is the whole new block, None or `{}` for the defaults; `base` and `mrope_section` stay where it has
+        none. What was computed under the old block, such as a cache or a position tensor, does not go with the new
+        one. A ValueError for a block that is not allowed or does not fit the model; nothing has changed then.
         """
         self.config.circle_rope = block
         self.language_model.follow(self.config)
@@ -590,8 +565,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
 
         Args:
             input_ids: int64 `(batch, seq)`.
-            image_grid_thw: int64 `(images, 3)`, grids before the spatial merge, in the order of the batch.
-            video_grid_thw: int64 `(videos, 3)`, likewise.
+            image_grid_thw, video_grid_thw: int64 `(blocks, 3)`, grids before the spatial merge, in the batch's order.
             second_per_grid_ts: float `(videos,)`, seconds between two frames, or one number for all; 1 if not given.
             attention_mask: `(batch, seq)`, 0 where padded.
 
@@ -617,13 +591,6 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         blocks = self.vision_blocks(ids, *vision, real)
         return *sequence_index(blocks, real, tuple(ids.shape), self.geometries, before), blocks
 
-    def merged_grids(self, grid_thw: torch.LongTensor | None) -> list[tuple[int, int, int]]:
-        """Grids `(blocks, 3)` on the CPU as (t, h, w) each in language-model tokens."""
-        if grid_thw is None:
-            return []
-        merge = self.config.vision_config.spatial_merge_size
-        return [(t, h // merge, w // merge) for t, h, w in grid_thw.tolist()]
-
     def vision_blocks(
         self,
         input_ids: torch.LongTensor,
@@ -633,7 +600,11 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         real: torch.Tensor | None = None,
     ) -> list[VisionBlock]:
         """Where the images and videos of a batch stand: `get_rope_index`'s arguments on the CPU, with a bool mask."""
-        images, videos = self.merged_grids(image_grid_thw), self.merged_grids(video_grid_thw)
+        merge = self.config.vision_config.spatial_merge_size
+        images, videos = (
+            [] if grid_thw is None else [(t, h // merge, w // merge) for t, h, w in grid_thw.tolist()]
+            for grid_thw in (image_grid_thw, video_grid_thw)
+        )
         frequency = self.config.vision_config.tokens_per_second if videos else None
         intervals = [frequency * second for second in _seconds_of(videos, second_per_grid_ts)]
         return [
@@ -662,13 +633,11 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             input_ids: the new tokens alone, `(batch, seq)`.
             vision: `image_grid_thw`, `video_grid_thw` and `second_per_grid_ts` of the new images and videos alone.
             attention_mask: `(batch, slot + seq)` or `(batch, seq)`, 0 where padded.
-            slot: slots in the cache, pads counted.
             record: what the cache remembers; None where others filled it, with text.
             begins_at_slot: whether the first text has the index of its slot, pads in front of it counted.
 
         Returns:
-            The new tokens, and a slot from which on all is text, with the positions of a text token there, float32
-            `(3 * geometries, batch, 1)`.
+            The new tokens, and `text_from` of a `Record` behind them.
         """
         (batch, length), device, count = input_ids.shape, input_ids.device, len(self.geometries)
         mask = mask_of_tokens(attention_mask, length)
@@ -677,8 +646,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         if has_grids(vision) and (slot == 0 or bool(self.is_placeholder(input_ids).any())):
             before = record.ends(slot) if record else Ends.of_text(slot, count, batch)
             rows, ends, blocks = self._lay_out(input_ids, vision, mask, before)
-            is_picture = torch.zeros(batch, length, dtype=torch.bool, device="cpu")
-            begins = is_picture.clone()
+            is_picture, begins = torch.zeros(2, batch, length, dtype=torch.bool, device="cpu")
             for block in blocks:
                 is_picture[block.sample, block.slot : block.slot + block.length] = True
                 begins[block.sample, block.slot] = True
@@ -860,13 +828,9 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         """Upstream's manager of continuous batching; its `add_request` raises as `generate_batch` does."""
         manager = super().init_continuous_batching(*args, **kwargs)
         add_request = manager.add_request
-
-        @functools.wraps(add_request)
-        def add_text(input_ids, *args, **kwargs):
-            self._refuse_pictures(input_ids)
-            return add_request(input_ids, *args, **kwargs)
-
-        manager.add_request = add_text
+        manager.add_request = lambda input_ids, *args, **kwargs: (
+            self._refuse_pictures(input_ids) or add_request(input_ids, *args, **kwargs)
+        )
         return manager
 
     def _positions_of_prompt(self, tokens, length, slot, cache, model_kwargs):
@@ -891,8 +855,8 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
     def _uncached_pictures(self, input_ids, length, slot, model_kwargs):
         """Of the images and videos that came with a sequence, those whose tokens are not in the cache yet.
 
-        Callers hand in either the whole conversation's pictures or those of the new turn, and nothing says which: they
-        are the whole's if they fill all placeholders of the whole sequence.
+        Callers hand in the whole conversation's pictures or those of the new turn, and nothing says which: they are
+        the whole's if they fill all placeholders of the whole sequence.
         """
         given = {key: model_kwargs.get(key) for key in PICTURES}
         if slot == 0:
@@ -911,12 +875,12 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             if grid_thw is None:
                 continue
             kept, is_new = is_new[: len(grid_thw)], is_new[len(grid_thw) :]
-            given[grid_key] = given[grid_key][kept] if kept.any() else None
-            if given[pixels] is not None:
-                patches = kept.repeat_interleave(grid_thw.prod(-1))
-                given[pixels] = given[pixels][patches] if kept.any() else None
+            chosen = {grid_key: kept, pixels: kept.repeat_interleave(grid_thw.prod(-1))}
             if seconds is not None and torch.as_tensor(seconds).ndim:
-                given["second_per_grid_ts"] = torch.as_tensor(seconds)[kept] if kept.any() else None
+                chosen["second_per_grid_ts"] = kept
+            for key, flags in chosen.items():
+                if given[key] is not None:
+                    given[key] = torch.as_tensor(given[key])[flags] if kept.any() else None
         return given
 
     def _positions_up_front(self, inputs_tensor, model_kwargs):
@@ -1030,36 +994,3 @@ def _whole_prefill(kwargs, default):
     config.prefill_chunk_size = None
     kwargs = {key: value for key, value in kwargs.items() if key != "prefill_chunk_size"}
     return {**kwargs, "generation_config": config}
-
-
-# ---- Saving under older names ---------------------------------------------------------------------------------------
-
-
-def _save_under_older_names(model, layout):
-    """Save a loaded model under the older names, whichever it was read under.
-
-    Releases save under all renamings that a load used, and under ZeRO-3 those that it did not use as well.
-    """
-    from transformers.conversion_mapping import WeightRenaming
-
-    used = getattr(model, "_weight_conversions", None) or ()
-    kept = [entry for entry in used if not isinstance(entry, WeightRenaming)]
-    model._weight_conversions = kept + [WeightRenaming(*pair) for pair in layout.items()]
-
-
-def _register_older_names():
-    """Save under the older names, as stock does, on releases that look them up in a register.
-
-    Some look in it by the class, some by `model_type`.
-    """
-    from transformers import conversion_mapping
-
-    register = conversion_mapping.register_checkpoint_conversion_mapping
-    by_class = "class_name" in next(iter(inspect.signature(register).parameters))
-    cls = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
-    names = [conversion_mapping.WeightRenaming(*pair) for pair in OLD_LAYOUT.items()]
-    register(cls.__name__ if by_class else cls.config_class.model_type, names, overwrite=True)
-
-
-if HAS_REGISTER_OF_NAMES:
-    _register_older_names()

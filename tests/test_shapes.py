@@ -57,6 +57,10 @@ def test_both_parts_have_scenes_and_share_none(side):
     assert not asked[True] & asked[False]
 
 
+def test_an_empty_board_is_of_both_parts():
+    assert all(make_scene(random.Random(0), part, 0, 0) == () for part in (True, False))
+
+
 def test_every_question_has_its_only_right_answer():
     scene = (Thing("circle", "red", 0, 3), Thing("cross", "blue", 4, 3))
     rng = random.Random(0)
