@@ -178,7 +178,7 @@ def test_training_steps_compile(model):
 
 
 def test_training_from_pictures_of_any_size_compiles_no_more_than_stock(stock):
-    """As a Trainer compiles it, with the vision tower: two sizes make graphs, later ones make none."""
+    """As a Trainer compiles it, with the vision tower."""
     growth = {}
     for name, model in (("stock", stock), ("AGE", make_model(stock, {"AGE_mode": "strategy_4"}))):
         torch._dynamo.reset()
@@ -192,7 +192,7 @@ def test_training_from_pictures_of_any_size_compiles_no_more_than_stock(stock):
             assert loss.item() == pytest.approx(model(**inputs).loss.item(), rel=1e-5)
         model.zero_grad()
         growth[name] = [count - counts[0] for count in counts]
-    assert growth["AGE"] == growth["stock"]
+    assert all(ours <= theirs for ours, theirs in zip(growth["AGE"], growth["stock"]))
 
 
 @torch.no_grad()
