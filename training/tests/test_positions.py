@@ -53,7 +53,7 @@ def test_the_logits_are_the_models_own(way):
 
 
 def on_a_grid(batch):
-    """Integer positions `(4, batch, seq)` as verl makes them: by stock's function, bound to a processor with our config."""
+    """Integer positions `(4, batch, seq)` as verl makes them: by stock's function, bound to a processor."""
     processor = SimpleNamespace(config=make_config(BLOCK))
     for name in ("get_rope_index", "get_vision_position_ids"):
         setattr(processor, name, MethodType(getattr(Qwen2_5_VLModel, name), processor))
