@@ -43,7 +43,6 @@ MARK = "circle_rope, which needs AutoModelForImageTextToText and trust_remote_co
 
 STRATEGIES = ("strategy_1", "strategy_2", "strategy_3", "strategy_4")
 GEOMETRIES = ("circle", "mrope")
-
 V1_MODEL_TYPE = "qwen2_5_vl_circle_rope"
 V1_ARCHITECTURE = "Qwen2_5_VLForConditionalGeneration_CircleRoPE"
 
@@ -63,10 +62,6 @@ def _is_radius(value):
     if not isinstance(value, str):
         return _is_number(value, 0)
     return bool(re.fullmatch(r"auto(-(\d+(\.\d*)?|\.\d+))?", value)) and _is_number(float(value[5:] or 1))
-
-
-def _is_dtype(value):
-    return isinstance(getattr(torch, str(value), value), torch.dtype)
 
 
 def _is(*kinds):
@@ -111,7 +106,7 @@ _UPSTREAM = {
         ("an object (a dict)", _is(dict), "rope_scaling rope_parameters vision_config auto_map id2label"),
         ("an object (a dict)", _is(dict), "quantization_config"),
         ("an object (a dict) with keys", lambda value: isinstance(value, dict) and value, "text_config"),
-        ("a dtype's name", _is_dtype, "dtype torch_dtype"),
+        ("a dtype's name", lambda name: isinstance(getattr(torch, str(name), name), torch.dtype), "dtype torch_dtype"),
     )
     for key in keys.split()
 }
@@ -209,12 +204,6 @@ def _block_of_v1(config_dict):
 HAS_ROPE_PARAMETERS = hasattr(Qwen2_5_VLTextConfig(), "rope_parameters")
 ROPE_KEYS = ("rope_parameters", "rope_scaling", "rope_theta")
 
-if not HAS_ROPE_PARAMETERS and not hasattr(Qwen2_5_VLTextConfig(), "rope_scaling"):
-    raise ImportError(
-        "the installed transformers has neither rope_parameters nor rope_scaling in Qwen2_5_VLTextConfig, which "
-        "Circle-RoPE relies on: install transformers 5.24.0, the last release known to be right."
-    )
-
 
 def read_rope(config_dict: dict) -> dict:
     """The rope of a text config of any release, as one dict with `rope_type` and, where they are given, the rest.
@@ -252,11 +241,10 @@ def _with_rope_of_release(config_dict):
     config_dict, text, rope = _without_rope(config_dict)
     if HAS_ROPE_PARAMETERS and rope:
         text["rope_parameters"] = rope
-    elif "rope_type" in rope:
-        text["rope_scaling"] = {**rope, "type": rope["rope_type"]}
-        text["rope_scaling"].pop("rope_theta", None)
-    if not HAS_ROPE_PARAMETERS and "rope_theta" in rope:
-        text["rope_theta"] = rope["rope_theta"]
+    if not HAS_ROPE_PARAMETERS:
+        if "rope_theta" in rope:
+            text["rope_theta"] = rope.pop("rope_theta")
+        text["rope_scaling"] = {"rope_type": "default", **rope}
     return config_dict
 
 
@@ -266,11 +254,7 @@ def _head_dim(text_config):
 
 def _rope_in(text_config):
     """The dict of a text config that names its rope type and sections."""
-    if HAS_ROPE_PARAMETERS:
-        return text_config.rope_parameters
-    if text_config.rope_scaling is None:
-        text_config.rope_scaling = {"rope_type": "default"}
-    return text_config.rope_scaling
+    return text_config.rope_parameters if HAS_ROPE_PARAMETERS else text_config.rope_scaling
 
 
 def _set_mark(text_config):
@@ -324,8 +308,7 @@ def _level_of_caller():
 
 def _auto_map(given):
     """Our own `auto_map`, or a given one of another repository's code, also where saving named the saved directory."""
-    references = given.values() if isinstance(given, dict) else ()
-    repos = [reference.split("--")[0] for reference in map(str, references) if "--" in reference]
+    repos = [name.split("--")[0] for name in map(str, (given or {}).values()) if "--" in name]
     if not repos:
         return dict(AUTO_MAP)
     return {key: name if "--" in str(name) else f"{repos[0]}--{name}" for key, name in given.items()}
@@ -358,8 +341,7 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
         # However the block comes, it is checked before it counts.
         if key == "circle_rope":
             value = validate_circle_rope(value)
-            self._check_against_text_config(value)
-            self._apply_to_text_config(value)
+            self._fit_text_config(value)
             _set_mark(self.text_config)
         super().__setattr__(key, value)
 
@@ -374,11 +356,11 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
         config_dict["auto_map"] = _auto_map(config_dict.get("auto_map"))
         return json.dumps(config_dict, indent=2, sort_keys=True) + "\n"
 
-    def _check_against_text_config(self, block):
-        text_config = self.text_config
+    def _fit_text_config(self, block):
+        """Refuse a block that does not fit the text config, and apply what it has for it."""
+        text_config, section, base = self.text_config, block.get("mrope_section"), block.get("base")
         age_schedule(block.get("AGE_mode"), text_config.num_hidden_layers)
         head_dim = _head_dim(text_config)
-        section = block.get("mrope_section")
         if section is not None and sum(section) != head_dim // 2:
             raise ValueError(
                 f'circle_rope["mrope_section"] is {list(section)}, whose sum is {sum(section)}, but must be a list of '
@@ -391,10 +373,8 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
                 "mrope_section out for Qwen3-VL's share."
             )
 
-    def _apply_to_text_config(self, block):
-        text_config = self.text_config
         theta_in = text_config.rope_parameters if HAS_ROPE_PARAMETERS else text_config.__dict__
-        base, rope_theta = block.get("base"), theta_in["rope_theta"]
+        rope_theta = theta_in["rope_theta"]
         if base not in (None, rope_theta):
             warnings.warn(
                 f'circle_rope["base"] is {base}, but the checkpoint was trained with rope_theta {rope_theta}: its '
@@ -402,8 +382,8 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
                 stacklevel=_level_of_caller(),
             )
             theta_in["rope_theta"] = float(base)
-        if block.get("mrope_section") is not None:
-            _rope_in(text_config)["mrope_section"] = list(block["mrope_section"])
+        if section is not None:
+            _rope_in(text_config)["mrope_section"] = list(section)
 
     @property
     def interleaved_section(self) -> tuple[int, ...] | None:

@@ -13,6 +13,8 @@ from huggingface_hub import ModelCard, ModelCardData
 BEGIN, END = "<!-- circle-rope card -->", "<!-- end of circle-rope card -->"
 BLANK = "Model Card for Model ID"  # the heading of the form that huggingface_hub fills in where there is no card
 NO_CARD = "---\n{}\n---\n"
+# Ways of quantisation that are called as their package is.
+QUANTISERS = ("bitsandbytes", "torchao", "compressed-tensors", "hqq")
 
 MEANING = {
     "radius": "of the ring; `auto-k` is k times the picture's largest coordinate",
@@ -34,9 +36,6 @@ TUNED = """\
 
 Converted weights need fine-tuning, for they were trained with other positions than they see. The paper reports that
 cost: behind the baseline at 3k steps, ahead of it at 8.5k."""
-
-# Ways of quantisation that are called as their package is.
-QUANTISERS = ("bitsandbytes", "torchao", "compressed-tensors", "hqq")
 
 CARD = Template("""\
 $title
@@ -106,12 +105,10 @@ $licence
 def make_card(own: ModelCard, block, schedule, repo, data: dict, quantization=None, is_adapter=False, **words) -> str:
     """The whole text of the card of a converted or fine-tuned checkpoint.
 
-    Args:
-        own: the owner's card: its text and metadata stay, and only the part between our two marks is written anew.
-        repo: the id that the examples load.
-        data: what fills up the owner's metadata; `base_model` (or None), `license` and its companions count over it.
-        quantization: the `quantization_config`, where there is one; its package is needed for loading.
-        words: `intro`, `code`, `commit` and `tuning` of the template, where they are not the usual ones.
+    The text and metadata of the owner's `own` card stay: only the part between our two marks is written anew. The
+    examples load `repo`. `data` fills up the owner's metadata; `base_model` (or None), `license` and its companions
+    count over it. The package of a `quantization` is needed for loading. `words` are `intro`, `code`, `commit` and
+    `tuning` of the template, where they are not the usual ones.
     """
     base, method = data["base_model"], (quantization or {}).get("quant_method")
     usual = {"intro": f"Made from {origin(base)}.", "code": "this repo", "commit": "COMMIT", "tuning": TUNED}
@@ -162,10 +159,9 @@ def assemble_card(own: ModelCard, text: str, data: dict, tags: list[str]) -> str
         data.pop("base_model_relation")
     card_data = ModelCardData(**data, tags=list(dict.fromkeys([*known, *tags, "multimodal", "custom_code"])))
     part, kept = f"{BEGIN}\n{text.strip()}\n{END}", own.text.strip()
-    if BEGIN in kept and END in kept:
-        kept = kept.split(BEGIN, 1)[0] + part + kept.split(BEGIN, 1)[1].split(END, 1)[1]
-    else:
-        kept = f"{kept}\n\n{part}".strip()
+    before, _, rest = kept.partition(BEGIN)
+    _, end, behind = rest.partition(END)
+    kept = before + part + behind if end else f"{kept}\n\n{part}".strip()
     return f"---\n{card_data.to_yaml().strip()}\n---\n\n{kept}\n"
 
 
