@@ -670,7 +670,7 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         slot, tokens, length = slot_of(cache, kwargs), kwargs.get("input_ids"), rows.shape[-1]
         if cache is not None:
             self.record_of(cache, len(kwargs["inputs_embeds"] if tokens is None else tokens))
-        if length == 1:
+        if length == 1 or (cache is None and kwargs.get("use_cache") is False):  # then nobody remembers them
             return Part(slot, rows.clone())
         if tokens is None:
             tokens = self.placeholder_ids(kwargs["inputs_embeds"])
