@@ -291,8 +291,7 @@ def sequence_index(
     position_ids = torch.empty(3 * count, batch, seq, dtype=torch.float32, device="cpu")
     rows = position_ids.numpy().reshape(count, 3, batch, seq)
     before = before or Ends.of_text(0, count, batch)
-    ends = Ends(before.text.clone(), before.free.clone(), list(before.pictures))
-    text, free, pictures = ends.text.numpy(), ends.free.numpy(), ends.pictures
+    text, free, pictures = before.text.numpy().copy(), before.free.numpy().copy(), list(before.pictures)
     # How many tokens of its sample stand in front of each slot, pads not counted, and in all.
     ramps = [torch.arange(seq, **_EXACT).numpy()] * batch if real is None else (real.cumsum(-1) - real.long()).numpy()
     lengths = [seq] * batch if real is None else real.sum(-1).tolist()
@@ -318,7 +317,7 @@ def sequence_index(
         pictures[sample] += len(own)
     if real is not None:
         position_ids.masked_fill_(~real, 0)
-    return position_ids, ends
+    return position_ids, Ends(torch.from_numpy(text), torch.from_numpy(free), pictures)
 
 
 # ---- What a cache remembers -----------------------------------------------------------------------------------------
