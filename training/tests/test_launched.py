@@ -1,8 +1,8 @@
 """training/sft.py in two processes by its launch files: losses and weights of one, whatever rows have pictures.
 
 One row of four has no picture; vision tower and projector are trained too. Under this seed no step is without any
-picture: there one process and FSDP2 leave the tower as it is, and ZeRO moves it on by Adam's momentum (with the learning
-rate below by up to 0.00097, while the language model stays equal to 0.00001).
+picture: there one process and FSDP2 leave the tower as it is, and ZeRO moves it on by Adam's momentum (with the
+learning rate below by up to 0.00097, while the language model stays equal to 0.00001).
 """
 
 import json
