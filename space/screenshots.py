@@ -5,10 +5,13 @@ python space/screenshots.py --figures          # those of the READMEs
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "tests"))
 
 from browser import CHROMIUM, HERE, TABS, ask, launch, open_page, pick_example, run_tab, serve, wait_until_quiet
 
