@@ -112,7 +112,6 @@ TEXTS = {
     # see
     "see_tab": ("The cone", "圆锥"),
     "attention_tab": ("Attention", "注意力"),
-    "positions_head": ("Where the tokens stand", "token 的位置"),
     "positions_words": (
         "Every dot is a token of the picture, coloured by its row; the line is the text, with its words. Lines join "
         "one word to every token of the first picture: under Circle-RoPE they are all of one length, the cone, and "

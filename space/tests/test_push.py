@@ -53,7 +53,9 @@ def hub():
 def push(hub, home, *arguments, token="hf_owner"):
     """Runs the command where no Hub but ours is known."""
     command = [sys.executable, str(SPACE / "push.py"), *arguments]
-    return subprocess.run(command, env=environment(hub, home, token), capture_output=True, text=True)
+    return subprocess.run(
+        command, env=environment(hub, home, token, HF_HUB_DISABLE_XET="1"), capture_output=True, text=True
+    )
 
 
 def test_what_is_pushed_is_a_space_that_runs(hub, run, tmp_path):
