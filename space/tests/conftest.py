@@ -79,7 +79,7 @@ def endless(run, pushed, tmp_path_factory):
     config["eos_token_id"] = config["pad_token_id"]
     config["suppress_tokens"] = [config["pad_token_id"]]
     (model / "generation_config.json").write_text(json.dumps(config))
-    with run(SPACE / "app.py", MODEL_ID=str(model), MAX_QUEUE="3") as running:
+    with run(pushed / "app.py", MODEL_ID=str(model), MAX_QUEUE="3") as running:
         yield running
 
 

@@ -1,7 +1,9 @@
 """What is pushed, and the command that pushes it."""
 
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from gradio_client import Client
@@ -92,8 +94,17 @@ def test_a_push_that_fails_leaves_no_empty_space_and_an_old_one_as_it_was(hub, t
     hub.fault = lambda request: None
     assert push(hub, tmp_path / "home", "user/circle").returncode == 0
     hub.fault = fail
-    assert push(hub, tmp_path / "home", "user/circle").returncode == 1
+    assert push(hub, tmp_path / "home", "user/circle", "--model", "user/model").returncode == 1
     assert "app.py" in hub.repos["spaces/user/circle"].files()
+
+
+def test_a_push_that_is_interrupted_leaves_no_empty_space(hub, tmp_path):
+    command = [sys.executable, str(SPACE / "push.py"), "user/circle", "--model", "user/model"]
+    hub.fault = lambda request: "/commit/" in request.path and [process.send_signal(signal.SIGINT), time.sleep(1)]
+    process = subprocess.Popen(command, env=environment(hub, tmp_path / "home", HF_HUB_DISABLE_XET="1"))
+    assert process.wait(120) == 130
+    hub.wait_for_clients_to_leave()
+    assert hub.repos == {}
 
 
 def test_hardware_is_suggested(tmp_path):
