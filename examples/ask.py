@@ -26,7 +26,7 @@ with contextlib.suppress(ImportError):
     import readline  # noqa: F401  # gives the prompt its arrow keys and its history
 
 from circle_rope_imp import MRopeGeometry, per_token_distance, sequence_index
-from space.examples import QUESTIONS
+from space.samples import QUESTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -14,8 +14,8 @@ from starlette.middleware import Middleware
 import api
 import handlers
 import limits
-from examples import EXAMPLES, FOLDER
 from page import Words, draw
+from samples import EXAMPLES, FOLDER
 from style import CSS, READ_PAGE, SCRIPT, SET_LANGUAGE, SHOW_ANSWER, THEME
 
 # Everything that runs the model waits in one line.

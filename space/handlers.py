@@ -17,8 +17,8 @@ import model
 import plots
 import positions
 import tasks
-from examples import FOLDER, right_answer
 from limits import BadInput
+from samples import FOLDER, right_answer
 from texts import SCHEDULE_WORDS, explain, name_geometry, say
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import handlers
 import limits
 import model
 import plots
-from examples import EXAMPLES, QUESTIONS
+from samples import EXAMPLES, QUESTIONS
 from style import OPEN_ONE
 from texts import LANGUAGES, name_geometry, say
 

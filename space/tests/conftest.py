@@ -9,7 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="circle_rope_modules_")
 
 SPACE = Path(__file__).resolve().parent.parent
-for folder in (SPACE.parent, SPACE):  # the second has an `examples` of its own
+for folder in (SPACE.parent, SPACE):
     sys.path.insert(0, str(folder))
 
 import json  # noqa: E402

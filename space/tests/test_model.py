@@ -14,8 +14,8 @@ import torch
 
 @pytest.fixture(scope="module")
 def media():
-    from examples import EXAMPLES
     from limits import open_media
+    from samples import EXAMPLES
 
     return open_media(EXAMPLES[0].files)
 
@@ -116,7 +116,7 @@ def test_the_frames_of_a_video_are_laid_out_one_by_one():
     import limits
     import model
     import positions
-    from examples import EXAMPLES
+    from samples import EXAMPLES
 
     layout = positions.lay_out(model.prepare(limits.open_media(EXAMPLES[-1].files), [], QUESTION))
     assert [frame.step for frame in layout.frames] == [1, 2]
