@@ -244,7 +244,8 @@ def show_verdict(compared: dict | None, lang: str) -> str:
     if right is None:
         return say("verdict", lang).format(count=count, different=len(set(answers)))
     agree = sum(is_right(answer, right) for answer in answers)
-    return say("verdict_right", lang).format(right=right, agree=agree, count=count)
+    why = say("verdict_why", lang) if agree < count else ""
+    return say("verdict_right", lang).format(right=right, agree=agree, count=count) + why
 
 
 def show_comparison(compared: dict | None, lang: str) -> str:

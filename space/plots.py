@@ -34,11 +34,11 @@ CAMERAS = {
         "up": {"x": 0, "y": -1, "z": 0},
         "projection": {"type": "orthographic"},
     },
-    "whole": {"eye": {"x": 0.5, "y": -2.2, "z": 0.9}},
+    "whole": {"eye": {"x": 0.25, "y": -1.5, "z": 0.35}, "projection": {"type": "orthographic"}},
 }
 # Onto the text axis and the two directions of the ring.
 TURN = np.array([[1, 1, 1], [0, -1, 1], [2, -1, -1]]) / np.sqrt([[3], [2], [6]])
-MOST_LABELS = 12
+TURN_GAP = 3  # more tokens than these between two words are where another begins to speak
 
 
 def draw_positions(
@@ -65,7 +65,7 @@ def draw_positions(
     rows = turned[placed]
     if layout.frames:
         _draw_cone(figure, layout, rows, lang, dark)
-    _draw_text(figure, layout, rows, places[placed], words, lang, dark)
+    _draw_text(figure, layout, rows, places[placed], words, view, lang, dark)
     most_rows = max((frame.rows for frame in layout.frames), default=1)
     for number, frame in enumerate(layout.frames):
         index = places[placed][:, frame.slots]
@@ -84,23 +84,24 @@ def _set_axes(figure, all_rows, view, lang, dark):
         hidden = {} if name else {"showticklabels": False}
         scene[f"{letter}axis"] = {"title": name, "range": ends, **axis, **hidden}
     if view == "whole":
-        scene |= {"aspectmode": "manual", "aspectratio": {"x": 2.4, "y": 0.9, "z": 0.9}}
+        scene |= {"aspectmode": "manual", "aspectratio": {"x": 2.7, "y": 0.9, "z": 0.9}}
     # The camera stays where the visitor put it while a slider moves.
     legend = {"orientation": "h", "x": 0.5, "xanchor": "center", "y": 0, "yanchor": "bottom"}
     figure.update_layout(uirevision=view, scene=scene, legend=legend)
 
 
-def _draw_text(figure, layout, rows, index, words, lang, dark):
+def _draw_text(figure, layout, rows, index, words, view, lang, dark):
     """The words on their axis, and as many of them written beside it as can be read."""
-    first = layout.frames[0].slots.start if layout.frames else 0
-    behind = [slot for slot in words if slot > first][::-1]
-    written = set(behind[:: -(-len(behind) // MOST_LABELS) or 1])
+    if view == "whole":  # the last word of what each said in turn
+        written = [slot for slot, following in zip(words, [*words[1:], np.inf]) if following - slot > TURN_GAP]
+    else:
+        written = [slot for slot in words if not layout.frames or slot > layout.frames[0].slots.start]
     figure.add_scatter3d(
         **_points(rows[:, words]),
         mode="lines+markers+text",
         name=say("text_tokens", lang),
         text=[_word(layout, slot) if slot in written else "" for slot in words],
-        textposition="middle right",
+        textposition="top center" if view == "whole" else "middle right",
         textfont={"size": 10, "color": INK[dark]},
         line={"color": INK[dark], "width": 2},
         marker={"size": 2.5, "color": INK[dark]},
@@ -187,59 +188,45 @@ def draw_distances(layout: Layout | None, logits: dict[str, Logits], lang: str, 
     if not logits:
         return _say_so(figure, "")
     frame = layout.frames[0]
-    row = np.divmod(np.arange(frame.rows * frame.columns), frame.columns)[0]
-    heights = np.linspace(-0.35, 0.35, len(row))
-    cells = _hover_cells(frame.rows, frame.columns, "%{x:.2f}", lang)
-    cells["customdata"] = sum(cells["customdata"], [])  # in one row
-    names = []
+    row = np.arange(frame.rows * frame.columns) // frame.columns
+    heights, names = np.linspace(-0.35, 0.35, len(row)), []
     for line, (name, seen) in enumerate(reversed(logits.items())):
         ends = [f"{end:.2f}" for end in (seen.distances.min(), seen.distances.max())]
         names.append(f"{say(f'{name}_plot', lang)}<br>{' – '.join(dict.fromkeys(ends))}")
-        figure.add_scatter(
-            x=np.round(seen.distances, 4),
-            y=np.round(line + heights, 4),
-            mode="markers",
-            name=name,
-            marker={"size": 7, **_by_row(row, frame.rows, dark)},
-            **cells,
-        )
-    axis = {"gridcolor": GRID[dark], "zeroline": False, "fixedrange": True, "automargin": True}
-    title = say("distance_axis", lang).format(token=_word(layout, layout.word))
-    figure.update_xaxes(title=title, rangemode="tozero", **axis)
+        marker = {"size": 7, **_by_row(row, frame.rows, dark)}
+        figure.add_scatter(y=np.round(line + heights, 4), name=name, marker=marker, **_far(frame, seen, "", lang))
+    axis = _draw_axis(figure, layout, lang, dark)
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], **axis)
     return figure
 
 
 def draw_logits(layout: Layout | None, logits: dict[str, Logits], lang: str, dark: bool) -> go.Figure:
-    """The logit of every token of the first picture by its distance from a word, under each geometry.
-
-    Args:
-        layout: the tokens, or None for an empty figure that says what to do.
-        logits: under `"mrope"` and `"circle"`.
-        lang: `"en"` or `"zh"`.
-        dark: whether the page is dark.
-    """
+    """The logit of every token of the first picture by its distance from the word, under each geometry."""
     figure = go.Figure(layout=_base(dark))
     figure.update_layout(height=320, legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"})
     if not logits:
         return _say_so(figure, say("see_empty", lang))
-    frame = layout.frames[0]
-    cells = _hover_cells(frame.rows, frame.columns, "%{x:.2f}, %{y:.3f}", lang)
-    cells["customdata"] = sum(cells["customdata"], [])  # in one row
     for (name, seen), symbol, colour in zip(logits.items(), SYMBOLS, COLOURS[dark]):
-        figure.add_scatter(
-            x=np.round(seen.distances, 4),
-            y=np.round(seen.logits, 4),
-            mode="markers",
-            name=say("logits_of", lang).format(geometry=say(f"{name}_plot", lang), spread=f"{seen.spread:.3f}"),
-            marker={"symbol": symbol, "color": colour, "size": 8},
-            **cells,
-        )
+        title = say("logits_of", lang).format(geometry=say(f"{name}_plot", lang), spread=f"{seen.spread:.3f}")
+        marker = {"symbol": symbol, "color": colour, "size": 8}
+        cells = _far(layout.frames[0], seen, ", %{y:.3f}", lang)
+        figure.add_scatter(y=np.round(seen.logits, 4), name=title, marker=marker, **cells)
+    figure.update_yaxes(title=say("logit_axis", lang), **_draw_axis(figure, layout, lang, dark))
+    return figure
+
+
+def _far(frame, seen, value, lang):
+    """The tokens of the first picture by their distance from the word."""
+    cells = _hover_cells(frame.rows, frame.columns, "%{x:.2f}" + value, lang)
+    return cells | {"customdata": sum(cells["customdata"], []), "x": np.round(seen.distances, 4), "mode": "markers"}
+
+
+def _draw_axis(figure, layout, lang, dark):
+    """Draws the axis of the distances, and returns what the other one shares with it."""
     axis = {"gridcolor": GRID[dark], "zeroline": False, "fixedrange": True, "automargin": True}
     title = say("distance_axis", lang).format(token=_word(layout, layout.word))
     figure.update_xaxes(title=title, rangemode="tozero", **axis)
-    figure.update_yaxes(title=say("logit_axis", lang), **axis)
-    return figure
+    return axis
 
 
 def draw_attention(

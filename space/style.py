@@ -50,14 +50,14 @@ CSS = """
 .words { max-width: 80ch; }
 #geometry { gap: 8px; }
 #geometry .block { padding: 6px 10px; }
-#numbers table { width: 100%; margin: 0 !important; font-size: 13px; }
+#numbers table { width: 100%; margin: 0 !important; border: 0 !important; font-size: 13px; }
 #numbers :is(th, td, tr) { border: 0 !important; padding: 2px 4px !important; font-weight: 400 !important; }
 #numbers td { font-weight: 600 !important; text-align: right; font-variant-numeric: tabular-nums; }
 #shows label { padding: 3px 8px; font-size: 13px; }
 #strip_head h2 { margin: 0 !important; font-size: 15px; }
 #examples { gap: 6px; display: grid; grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); }
-#examples button { flex-direction: row; gap: 6px; justify-content: flex-start; padding: 4px; min-width: 0 !important;
-    font-weight: 400; font-size: 12px; line-height: 1.2; text-align: left; }
+#examples button { min-width: 0 !important; padding: 4px; font-weight: 400; font-size: 12px; line-height: 1.2;
+    text-align: left; }
 #examples img { width: 32px; height: 32px; border-radius: 6px; margin: 0; }
 @media (max-width: 640px) {
     #language label { padding: 6px 8px; font-size: 14px; }

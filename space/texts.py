@@ -48,7 +48,7 @@ TEXTS = {
     ),
     "language": ("Language", "语言"),
     # input
-    "pictures": ("Pictures or a video, at most 20 MB each", "图片或视频，每个最多 20 MB"),
+    "pictures": ("Pictures, video: 20 MB each", "图片或视频：各 20 MB"),
     "question": ("Question", "问题"),
     "question_placeholder": ("Ask something and press Enter", "输入问题，按回车发送"),
     "examples": ("Examples", "示例"),
@@ -96,9 +96,12 @@ TEXTS = {
         "{count} 种几何，{different} 种不同的回答。",
     ),
     "verdict_right": (
-        "Right is **{right}**, and {agree} of {count} geometries say so: the weights learned where things are under "
-        "one geometry, and another puts the tokens where they have never seen them.",
-        "正确答案是 **{right}**，{count} 种几何中有 {agree} 种答对："
+        "Right is **{right}**, and {agree} of {count} geometries say so.",
+        "正确答案是 **{right}**，{count} 种几何中有 {agree} 种答对。",
+    ),
+    "verdict_why": (
+        " The weights learned where things are under one geometry, and another puts the tokens where they have never "
+        "seen them.",
         "权重只在一种几何下学会了东西的位置，换一种几何，token 就到了从未见过的位置。",
     ),
     "is_right": ("right", "正确"),
@@ -161,10 +164,10 @@ TEXTS = {
     "attention_head": ("Where the answer looks", "回答在看哪里"),
     "attention_words": (
         "The model answers the question under both geometries. The lighter a cell, the more attention it got while "
-        "the words of the answer were written. Both pictures share one scale, in per cent of all attention. Below are "
-        "the maps of all layers and heads, in one scale too: a click opens one.",
+        "the words of the answer were written. Both pictures share one scale, in per cent of all attention. The "
+        "small maps are of all layers and heads, in one scale too: a click opens one.",
         "模型在两种几何下各回答一次。写出回答时，越亮的格子得到的注意力越多。两张图使用同一比例尺，单位为占全部注意力的百分比。"
-        "下方是所有层与头的小图，同样共用一个比例尺：点击即可打开。",
+        "小图是所有层与头，同样共用一个比例尺：点击即可打开。",
     ),
     "open_map": ("Layer {layer}, head {head}: {share} %", "第 {layer} 层，第 {head} 头：{share} %"),
     "opacity": ("Opacity of the attention", "注意力的不透明度"),
@@ -172,11 +175,11 @@ TEXTS = {
     "left": ("Left", "左"),
     "right": ("Right", "右"),
     "step": ("Word of the answer", "回答的词"),
-    "all_steps": ("mean of the answer", "整个回答的平均"),
+    "all_steps": ("mean", "平均"),
     "layer": ("Layer", "层"),
     "head": ("Head", "头"),
-    "all_layers": ("mean of all layers", "所有层的平均"),
-    "all_heads": ("mean of all heads", "所有头的平均"),
+    "all_layers": ("mean", "平均"),
+    "all_heads": ("mean", "平均"),
     "picture": ("Picture", "图片"),
     "attention_empty": ("No attention yet.", "尚无注意力图。"),
     "attention_caption": (

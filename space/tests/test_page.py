@@ -209,7 +209,7 @@ def test_attention_is_shown_for_the_word_the_layer_and_the_head_that_are_chosen(
     mean = page.evaluate(read)
     choose(page, "step", "3: square | triangle")
     page.wait_for_function(f"old => ({read})() != old", arg=mean)
-    choose(page, "step", "mean of the answer")
+    choose(page, "step", "mean")
     page.wait_for_function(f"old => ({read})() == old", arg=mean)
     page.get_by_role("button", name="Layer 2, head 1").last.click()
     expect(page.locator("#layer input")).to_have_value("2")
@@ -299,7 +299,7 @@ def test_an_example_is_answered_on_every_tab(space, visit, number):
     marks = [answer.rsplit(maxsplit=1)[-1] for answer in answers]
     assert answers[-1] == f"{EXAMPLES[number]} right" and set(marks) == {"right", "wrong"}
     assert [mark == "right" for mark in marks] == [answer[:-6] == EXAMPLES[number] for answer in answers]
-    expect(page.locator("#verdict")).to_contain_text(f"{marks.count('right')} of 5 geometries say so: the weights")
+    expect(page.locator("#verdict")).to_contain_text(f"{marks.count('right')} of 5 geometries say so. The weights")
     assert ask(page) == EXAMPLES[number]
     assert "AGE strategy_4" in page.locator("#chat .bot").inner_text()
 
