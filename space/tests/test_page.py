@@ -88,15 +88,15 @@ def test_views_show_words_and_can_be_read_after_four_turns(space, visit):
     assert len(set(scene["eye"].values())) == 1  # along (1, 1, 1)
     ask(page, "What is at the bottom left?")
     words, scene = look("All")
-    said = " ".join(words)
+    said = "".join(words)
     assert "<|" not in said and "user" not in words and "assistant" not in words[-20:]
     for part in ("Where is the red circle top right", "How many shapes are there 4", "What is at the bottom left"):
-        assert part in said
+        assert part.replace(" ", "") in said
     # The text is squeezed beside the picture, whose ring stays a ring.
     ratio = scene["ratio"]
     assert ratio["y"] == ratio["z"] > 0.3 * ratio["x"]
     written = page.evaluate("document.querySelector('#cone_plot .js-plotly-plot').data[1].text.filter(Boolean).length")
-    assert 4 <= written <= 12
+    assert written == 8  # the last word of what each said in turn
 
 
 def test_a_sample_in_the_empty_chat_is_asked_by_a_click(space, visit):
@@ -427,13 +427,13 @@ def test_small_maps_are_in_one_scale_which_is_that_of_the_large_ones(space, visi
 
 
 def test_colours_follow_the_numbers_in_grey(space, visit):
-    """The scale of the rows and of the attention gets lighter from end to end."""
+    """The scale of the rows, all of which stand out from the panel, and of the attention gets lighter from end to end."""
     page = visit(space)
     run_tab(page, "attention")
-    for name, path in (("cone_plot", "[2].marker.colorscale"), ("right_map", "[0].colorscale")):
+    for name, path, least in (("cone_plot", "[2].marker.colorscale", 100), ("right_map", "[0].colorscale", 150)):
         scale = page.evaluate(f"document.querySelector('#{name} .js-plotly-plot')._fullData{path}")
         light = [np.dot(_rgb(colour), [0.2126, 0.7152, 0.0722]) for _, colour in scale]
-        assert np.all(np.diff(light) > 0) and light[-1] - light[0] > 150
+        assert np.all(np.diff(light) > 0) and light[-1] - light[0] > least
 
 
 def _rgb(colour):
@@ -518,7 +518,7 @@ def test_two_visitors_at_once_see_only_their_own(space, visit):
 
 def test_stop_ends_an_answer_and_the_next_one_comes(endless, visit):
     page = visit(endless)
-    expect(page.locator("#intro")).to_contain_text("endless")
+    expect(page.locator("#about")).to_contain_text("endless")
     page.locator("#settings > button").click()
     set_slider(page, "max_new_tokens", 512)
     page.locator("#question textarea").fill("Talk.")
