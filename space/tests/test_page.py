@@ -427,7 +427,7 @@ def test_small_maps_are_in_one_scale_which_is_that_of_the_large_ones(space, visi
 
 
 def test_colours_follow_the_numbers_in_grey(space, visit):
-    """The scale of the rows, all of which stand out from the panel, and of the attention gets lighter from end to end."""
+    """The scales of the rows, which all stand out from the panel, and of the attention get lighter from end to end."""
     page = visit(space)
     run_tab(page, "attention")
     for name, path, least in (("cone_plot", "[2].marker.colorscale", 100), ("right_map", "[0].colorscale", 150)):
