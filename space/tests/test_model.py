@@ -88,10 +88,9 @@ def test_logits_are_those_of_the_models_own_rotary_embedding(media):
 
     layout = positions.lay_out(model.prepare(media, [], QUESTION))
     rotary = model.MODEL.model.language_model.rotary_emb
-    word = layout.length - 1
     for rows in positions.place(layout, block()).values():
-        shown = positions.logits(layout, rows, word)
-        slots = [word, *range(layout.frames[0].slots.start, layout.frames[0].slots.stop)]
+        shown = positions.logits(layout, rows)
+        slots = [layout.word, *range(layout.frames[0].slots.start, layout.frames[0].slots.stop)]
         q, k = torch.randn(2, 20_000, 1, 32, generator=torch.Generator().manual_seed(0))
         random, same = (
             _turn(vectors[0], rows[:, slots[:1]], rotary) @ _turn(vectors[1], rows[:, slots[1:]], rotary).mT / 32**0.5
