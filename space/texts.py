@@ -2,21 +2,6 @@
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 
-# What gradio says by itself, always in English.
-GRADIO_WORDS = {
-    "Warning": {"en": "Please note", "zh": "请注意"},
-    "Error": {"en": "Please note", "zh": "请注意"},
-    # An upload that the browser does not begin, and whatever else has no sentence.
-    "An error occurred.": {
-        "en": "This could not be done, as for a file of more than 20 MB: try another one, or try again.",
-        "zh": "操作未能完成（例如文件超过 20 MB）：请换一个文件或重试。",
-    },
-    "Connection to the server was lost. Attempting reconnection...": {
-        "en": "The connection to the server is lost: wait until it is back.",
-        "zh": "与服务器的连接已断开：请等待恢复。",
-    },
-}
-
 GEOMETRY_NAMES = {
     "mrope": ("M-RoPE", "M-RoPE"),
     "circle": ("Circle-RoPE (strategy_1)", "Circle-RoPE（strategy_1）"),
@@ -38,13 +23,13 @@ TEXTS = {
     # the page
     "title": ("Circle-RoPE", "Circle-RoPE"),
     "intro": (
-        "Qwen2.5-VL numbers the tokens of a picture like a grid, so some of them are nearer to a word than others. "
-        "[Circle-RoPE](https://arxiv.org/abs/2505.16416) moves them onto a ring around the line of the words: a cone, "
-        "whose tip is equally far from all of them. Ask about a picture, compare the geometries, and see the cone.",
-        "Qwen2.5-VL 按网格给图片的 token 编号，因此有的 token 离文字近，有的离文字远。"
-        "[Circle-RoPE](https://arxiv.org/abs/2505.16416) 把它们移到环绕文字轴的圆环上："
-        "形成一个圆锥，锥尖到每个图像 token "
-        "的距离都相等。可以就图片提问、比较各种几何、观察这个圆锥。",
+        "[Circle-RoPE](https://arxiv.org/abs/2505.16416) puts the tokens of a picture on a ring, equally far from "
+        "every word.\n\n"
+        "Equally far is not equally attended: rotary embedding turns a query by every component of the index, and "
+        "those still tell the places on the ring apart, which is how the model finds things in the picture.",
+        "[Circle-RoPE](https://arxiv.org/abs/2505.16416) 把图片的 token 放在圆环上，到每个词的距离都相等。\n\n"
+        "距离相等不等于注意力相等：旋转位置编码按位置索引的每个分量旋转 query，"
+        "因此仍能区分圆环上的各个位置，模型也由此在图片中找到东西。",
     ),
     "model_line": ("Model: `{model}`, trained with {trained}.", "模型：`{model}`，训练时使用 {trained}。"),
     "tiny_line": (
@@ -63,17 +48,21 @@ TEXTS = {
     ),
     "language": ("Language", "语言"),
     # input
-    "pictures": ("Pictures or a video", "图片或视频"),
-    "paste": ("Paste", "粘贴"),
+    "pictures": ("Pictures, video: 20 MB each", "图片或视频：各 20 MB"),
     "question": ("Question", "问题"),
     "question_placeholder": ("Ask something and press Enter", "输入问题，按回车发送"),
     "examples": ("Examples", "示例"),
-    "geometry_head": ("Geometry", "几何"),
     "geometry": ("Geometry of the layers", "各层的几何"),
-    "radius": ("Radius of the ring", "圆环半径"),
+    "geometry_words": (
+        "The radius is that of the ring. alpha mixes the angle in the picture (1) with the angle by number (0). "
+        "dff_rate blends the flat grid in. Answers, attention and comparisons follow them too.",
+        "半径是圆环的半径。alpha 混合图中角度（1）与按序号的角度（0）。dff_rate 混入平面网格。"
+        "回答、注意力与比较也随之变化。",
+    ),
+    "radius": ("Radius", "半径"),
     "auto_radius": ("Radius {radius}, as the model was trained", "半径 {radius}，与训练时相同"),
-    "alpha": ("alpha: 1 is the angle in the picture, 0 the angle by number", "alpha：1 为图中角度，0 为按序号的角度"),
-    "dff_rate": ("dff_rate: how much of the flat grid is blended in", "dff_rate：混入平面网格的比例"),
+    "alpha": ("alpha", "alpha"),
+    "dff_rate": ("dff_rate", "dff_rate"),
     "reset": ("As the model was trained", "恢复训练时的设置"),
     # ask
     "ask": ("Ask", "提问"),
@@ -96,13 +85,27 @@ TEXTS = {
     "compare_head": ("The same question under every geometry", "同一个问题，每种几何"),
     "compare": ("Compare all geometries", "比较所有几何"),
     "compare_words": (
-        "The same weights answer the question under every geometry; only the positions differ. A model answers best "
-        "under the geometry that it was trained with. Time is that of one answer on this machine, and PTD (Per-Token "
-        "Distance) says how unevenly far the words are from the picture, the mean over the layers: 0 is even.",
-        "同一份权重在每种几何下回答同一个问题，只有位置不同。模型在训练时使用的几何下回答得最好。"
-        "时间为本机上生成一个回答所用的时间；"
+        "The same weights answer the question under every geometry; only the positions differ. Time is that of one "
+        "answer on this machine, and PTD (Per-Token Distance) says how unevenly far the words are from the picture, "
+        "the mean over the layers: 0 is even.",
+        "同一份权重在每种几何下回答同一个问题，只有位置不同。时间为本机上生成一个回答所用的时间；"
         "PTD（per-token distance）表示文字到图片各 token 的距离有多不均匀，取各层平均：0 为完全均匀。",
     ),
+    "verdict": (
+        "{count} geometries, {different} different answers.",
+        "{count} 种几何，{different} 种不同的回答。",
+    ),
+    "verdict_right": (
+        "Right is **{right}**, and {agree} of {count} geometries say so.",
+        "正确答案是 **{right}**，{count} 种几何中有 {agree} 种答对。",
+    ),
+    "verdict_why": (
+        " The weights learned where things are under one geometry, and another puts the tokens where they have never "
+        "seen them.",
+        "权重只在一种几何下学会了东西的位置，换一种几何，token 就到了从未见过的位置。",
+    ),
+    "is_right": ("right", "正确"),
+    "is_wrong": ("wrong", "错误"),
     "compare_empty": ("No comparison yet: ask a question and compare.", "尚无比较：输入问题后点击比较。"),
     "trained": ("as trained", "训练时"),
     "waiting": ("waiting", "等待中"),
@@ -112,27 +115,25 @@ TEXTS = {
     # see
     "see_tab": ("The cone", "圆锥"),
     "attention_tab": ("Attention", "注意力"),
-    "positions_head": ("Where the tokens stand", "token 的位置"),
     "positions_words": (
-        "Every point is a token of this input at its position index (t, h, w); hover to read it. "
-        "The line is the text, the dots are the picture, coloured by its rows. "
-        "Faint lines join one word to every token of the first picture: under Circle-RoPE they are all of one "
-        "length, the cone, and seen along the text they are the spokes of a ring. Turn the plot by dragging.",
-        "每个点是本次输入的一个 token，位于其位置索引 (t, h, w)；悬停可查看。"
-        "线是文本，圆点是图片，按行着色。"
-        "淡线把一个词与第一张图片的每个 token 相连：在 Circle-RoPE 下它们长度相等，形成圆锥；"
-        "沿文字轴看，它们是圆环的辐条。拖动可旋转。",
+        "Every dot is a token of the picture, coloured by its row; the line is the text, with its words. Lines join "
+        "one word to every token of the first picture: under Circle-RoPE they are all of one length, the cone, and "
+        "its strip is one column. Per-Token Distance is how much these lengths differ, the mean over all words. Turn "
+        "the plot by dragging, and hover to read the index (t, h, w).",
+        "每个圆点是图片的一个 token，按行着色；线是文本，旁边写着词。"
+        "连线把一个词与第一张图片的每个 token 相连：在 Circle-RoPE 下它们长度相等，形成圆锥，其距离带只有一列。"
+        "Per-token distance 是这些长度之间的差异，对所有词取平均。拖动可旋转，悬停可查看索引 (t, h, w)。",
     ),
+    "strip_head": ("How far each token of the picture is", "图片的每个 token 有多远"),
+    "placed": ("Geometry shown", "所示几何"),
+    "along_text": ("along the text", "沿文字轴"),
     "mrope_plot": ("M-RoPE", "M-RoPE"),
-    "circle_plot": ("Circle-RoPE, with the sliders", "Circle-RoPE（随滑块变化）"),
-    "ptd": ("Per-Token Distance: **{value}**", "Per-token distance：**{value}**"),
+    "circle_plot": ("Circle-RoPE", "Circle-RoPE"),
+    "cone_plot": ("The cone", "圆锥"),
+    "strip_plot": ("Distances", "距离"),
+    "ptd": ("Per-Token Distance", "Per-token distance"),
+    "spread": ("spread of the logits", "logit 离散度"),
     "ptd_none": ("Per-Token Distance: no picture yet", "Per-token distance：尚无图片"),
-    "ptd_words": (
-        "Per-Token Distance is how much the distances from a word to the picture's tokens differ, the mean over all "
-        "words: 0 means that every word is equally far from the whole picture.",
-        "Per-token distance 是一个词到图片各 token 的距离之间的差异，对所有词取平均："
-        "0 表示每个词到整张图片的距离都相等。",
-    ),
     "logits_head": ("What attention sees of it", "注意力看到的位置"),
     "logits_plot": ("Attention logit by distance", "注意力 logit 与距离"),
     "logits_of": ("{geometry}: spread {spread}", "{geometry}：离散度 {spread}"),
@@ -153,8 +154,8 @@ TEXTS = {
     "cone": ("from “{token}” to the picture", "从“{token}”到图片"),
     "view": ("View", "视图"),
     "view_picture": ("Picture", "图片"),
-    "view_axis": ("Along the text", "沿文字轴"),
-    "view_whole": ("Whole input", "整个输入"),
+    "view_axis": ("Along text", "沿文字轴"),
+    "view_whole": ("All", "全部"),
     "row": ("image row", "图像的行"),
     "hover_cell": ("row {row}, column {column}", "第 {row} 行，第 {column} 列"),
     "picture_number": ("picture {number}", "图片 {number}"),
@@ -163,20 +164,22 @@ TEXTS = {
     "attention_head": ("Where the answer looks", "回答在看哪里"),
     "attention_words": (
         "The model answers the question under both geometries. The lighter a cell, the more attention it got while "
-        "the words of the answer were written. Both pictures share one scale, in per cent of all attention. Below are "
-        "the maps of all layers and heads, in one scale too: a click opens one.",
+        "the words of the answer were written. Both pictures share one scale, in per cent of all attention. The "
+        "small maps are of all layers and heads, in one scale too: a click opens one.",
         "模型在两种几何下各回答一次。写出回答时，越亮的格子得到的注意力越多。两张图使用同一比例尺，单位为占全部注意力的百分比。"
-        "下方是所有层与头的小图，同样共用一个比例尺：点击即可打开。",
+        "小图是所有层与头，同样共用一个比例尺：点击即可打开。",
     ),
     "open_map": ("Layer {layer}, head {head}: {share} %", "第 {layer} 层，第 {head} 头：{share} %"),
     "opacity": ("Opacity of the attention", "注意力的不透明度"),
     "attend": ("Show attention", "显示注意力"),
     "left": ("Left", "左"),
     "right": ("Right", "右"),
+    "step": ("Word of the answer", "回答的词"),
+    "all_steps": ("mean", "平均"),
     "layer": ("Layer", "层"),
     "head": ("Head", "头"),
-    "all_layers": ("mean of all layers", "所有层的平均"),
-    "all_heads": ("mean of all heads", "所有头的平均"),
+    "all_layers": ("mean", "平均"),
+    "all_heads": ("mean", "平均"),
     "picture": ("Picture", "图片"),
     "attention_empty": ("No attention yet.", "尚无注意力图。"),
     "attention_caption": (
@@ -184,11 +187,6 @@ TEXTS = {
         "**{geometry}** 的回答：{answer}<br>{share} % 的注意力落在这张图片上。{hint}",
     ),
     # what may go wrong
-    "lost": (
-        "This page was loaded anew, and your pictures and your conversation are gone, as nothing is kept: add the "
-        "pictures again and ask.",
-        "页面已重新加载，之前的图片和对话没有保留：请重新添加图片并提问。",
-    ),
     "no_question": ("The question is empty: type one first.", "问题为空：请先输入问题。"),
     "question_too_long": (
         "The question has {given} characters, but at most {allowed} are taken: shorten it.",
@@ -199,10 +197,6 @@ TEXTS = {
         "问题中含有控制模型的 {token}：请去掉。",
     ),
     "not_text": ("The question is not valid text: type it again.", "问题不是有效的文本：请重新输入。"),
-    "no_clipboard": (
-        "No picture could be read from the clipboard: copy one first, and allow this page to read it.",
-        "无法从剪贴板读取图片：请先复制一张图片，并允许本页面读取。",
-    ),
     "too_many_files": (
         "{given} pictures and videos were given, but at most {allowed} are taken: remove some.",
         "给出了 {given} 个图片与视频，最多 {allowed} 个：请删去一些。",
@@ -277,6 +271,7 @@ TEXTS = {
         "history must be a list of [question, answer] pairs of text: pass earlier turns that way.",
         "history 应为 [问题, 回答] 文本对的列表：请按此传入之前的对话。",
     ),
+    "no_gpu": ("No GPU could be had: {said}.", "未能获得 GPU：{said}。"),
     "failed": (
         "Something went wrong on our side, and nothing of it was kept: try again.",
         "服务器出错，没有保留任何内容：请重试。",

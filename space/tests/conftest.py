@@ -9,7 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="circle_rope_modules_")
 
 SPACE = Path(__file__).resolve().parent.parent
-for folder in (SPACE.parent, SPACE):  # the second has an `examples` of its own
+for folder in (SPACE.parent, SPACE):
     sys.path.insert(0, str(folder))
 
 import json  # noqa: E402
@@ -79,7 +79,7 @@ def endless(run, pushed, tmp_path_factory):
     config["eos_token_id"] = config["pad_token_id"]
     config["suppress_tokens"] = [config["pad_token_id"]]
     (model / "generation_config.json").write_text(json.dumps(config))
-    with run(SPACE / "app.py", MODEL_ID=str(model), MAX_QUEUE="3") as running:
+    with run(pushed / "app.py", MODEL_ID=str(model), MAX_QUEUE="3") as running:
         yield running
 
 
