@@ -117,7 +117,7 @@ def make_card(own: ModelCard, block, schedule, repo, data: dict, quantization=No
         title="## Circle-RoPE" if own.text.strip() and BEGIN not in own.text else f"# {repo.split('/')[-1]}",
         block=json.dumps(block, indent=2, ensure_ascii=False),
         meaning="\n".join(f"- `{key}`: {MEANING[key]}." for key in block),
-        schedule=_schedule_in_words(schedule),
+        schedule=schedule_in_words(schedule),
         repo=repo,
         quantiser=f" {method}" if method in QUANTISERS else "",
         licence=licence_sentence(data, base),
@@ -179,7 +179,7 @@ def licence_sentence(licence: dict[str, str], base_model: str | None) -> str:
     return f"The weights are under the licence of {base_model or 'the base'}: {name}. The code is Apache-2.0."
 
 
-def _schedule_in_words(schedule):
+def schedule_in_words(schedule):
     runs = [(name, [layer for layer, _ in run]) for name, run in groupby(enumerate(schedule), lambda pair: pair[1])]
     if len(runs) == 1:
         return f"all {len(schedule)} {schedule[0]}"
