@@ -306,10 +306,11 @@ class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding
     """Upstream's cos/sin, or those of several geometries; t, h and w may take their frequency pairs in turns."""
 
     interleaved_section: tuple[int, ...] | None = None  # pairs of t, h and w in turns; None for upstream's sections
+    skips_integers = False  # upstream's text model asks again, for the integer row of its masks: no layer reads it
 
     def forward(self, x, position_ids):
-        if not position_ids.is_floating_point():
-            return None  # upstream's text model asks again, for the integer row of its masks: no layer reads it
+        if self.skips_integers and not position_ids.is_floating_point():
+            return None
         if (geometries := len(position_ids) // 3) > 1:
             # (3 * geometries, batch, seq) becomes (3, geometries * batch, seq), and that one cos and one sin.
             rows = position_ids.unflatten(0, (-1, 3)).transpose(0, 1).flatten(1, 2)
@@ -364,6 +365,7 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
         device = self.rotary_emb.inv_freq.device  # type: ignore[has-type]
         with plain_rope(self.config):
             self.rotary_emb = Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(config=self.config).to(device)
+        self.rotary_emb.skips_integers = True
         self.rotary_emb.interleaved_section = circle_config.interleaved_section
 
     @_by_name(upstream.Qwen2_5_VLTextModel.forward)
