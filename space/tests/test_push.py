@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from gradio_client import Client
@@ -101,7 +102,10 @@ def test_a_push_that_fails_leaves_no_empty_space_and_an_old_one_as_it_was(hub, t
 def test_a_push_that_is_interrupted_leaves_no_empty_space(hub, tmp_path):
     command = [sys.executable, str(SPACE / "push.py"), "user/circle", "--model", "user/model"]
     hub.fault = lambda request: "/commit/" in request.path and [process.send_signal(signal.SIGINT), time.sleep(1)]
-    process = subprocess.Popen(command, env=environment(hub, tmp_path / "home", HF_HUB_DISABLE_XET="1"))
+    settings = environment(hub, tmp_path / "home", HF_HUB_DISABLE_XET="1")
+    # What is started in the background ignores the signal, and so would this.
+    heeds_it = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, env=settings, preexec_fn=heeds_it)
     assert process.wait(120) == 130
     hub.wait_for_clients_to_leave()
     assert hub.repos == {}
