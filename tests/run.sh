@@ -142,7 +142,7 @@ serving() {
 
 space() {
     files space space/tests --ignore space/tests/test_zerogpu.py "$@"
-    # In a process of its own: behind the other files the workers that it forks answer nothing.
+    # Without xdist: the Space that its processes start answers nothing on the workers that ZeroGPU forks.
     "$environments/space/bin/python" -m pytest -q space/tests/test_zerogpu.py "$@"
 }
 
