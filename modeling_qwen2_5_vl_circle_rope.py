@@ -131,7 +131,6 @@ if not SAVES_BY_RENAMINGS:
 # Under ZeRO-3, 5.23 and 5.24 save a stock model's text part under one `model.` too many: read, never written.
 DOUBLED = r"^model\.model\."
 
-
 # A task's own head may be missing from a checkpoint, or left over from it.
 BODY = re.compile(r"(^|\.)(language_model|visual|embed_tokens|layers|blocks)\.")
 

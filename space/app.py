@@ -35,24 +35,33 @@ def connect(demo: gr.Blocks, ui, words: Words) -> None:
     draw_attention = {
         "fn": handlers.draw_attention,
         "inputs": [ui.attended, ui.shown, ui.step, ui.layer, ui.head, ui.opacity, ui.dark, ui.lang],
-        "outputs": [ui.left_map, ui.right_map, ui.left_words, ui.right_words, ui.left_all, ui.right_all],
+        "outputs": [ui.left_map, ui.right_map, ui.left_words, ui.right_words],
+        **AT_ONCE,
+    }
+    draw_all = {
+        "fn": handlers.draw_all,
+        "inputs": [ui.attended, ui.shown, ui.step, ui.lang],
+        "outputs": [ui.left_all, ui.right_all],
         **AT_ONCE,
     }
 
     def draw_everything(event):
-        return event.then(**see).then(**draw_attention)
+        return event.then(**see).then(**draw_attention).then(**draw_all)
 
-    running = [*_answer(ui, see), _compare(ui), _attend(ui, draw_attention)]
+    running = [*_answer(ui, see), _compare(ui), _attend(ui, draw_attention, draw_all)]
     ui.stop.click(None, cancels=running, **PRIVATE)
     ui.stop.click(handlers.stop_comparison, [ui.compared, ui.lang], [ui.verdict, ui.cards, ui.compared], **PRIVATE)
-    for event in (*_take_pictures(ui), _start_over(ui, running), _translate(ui, words)):
+    _take_pictures(ui)
+    for event in (*_start_over(ui, running), _translate(ui, words)):
         draw_everything(event)
+    ui.reset.click(handlers.reset, None, [ui.geometry, *ui.sliders], **PRIVATE)
     # A trigger that is deferred by "always_last" is repeated as a whole, with all that it does: so no trigger of these
     # events also asks.
     moved = [slider.change for slider in ui.sliders]
     gr.on([*moved, ui.question.blur, ui.placed.change, ui.view.change, ui.dark.change, ui.see_tab.select], **see)
     chosen = (ui.step, ui.layer, ui.head, ui.opacity, ui.shown, ui.dark)
     gr.on([choice.change for choice in chosen], **draw_attention)
+    gr.on([ui.step.change, ui.shown.change], **draw_all)
     draw_everything(demo.load(None, None, [ui.dark, ui.lang], js=READ_PAGE, **PRIVATE))
 
 
@@ -77,7 +86,7 @@ def _compare(ui):
     return ui.compare.click(handlers.compare, inputs, **shared)
 
 
-def _attend(ui, draw_attention):
+def _attend(ui, draw_attention, draw_all):
     attended = ui.attend.click(
         handlers.attend,
         [ui.pictures, ui.question, ui.turns, ui.left, ui.right, *ui.sliders, ui.max_new_tokens, ui.lang],
@@ -86,7 +95,7 @@ def _attend(ui, draw_attention):
         **MODEL_LINE,
         **PRIVATE,
     )
-    attended.then(**draw_attention)
+    attended.then(**draw_attention).then(**draw_all)
     for maps in (ui.left_all, ui.right_all):
         maps.click(handlers.open_one, None, [ui.layer, ui.head], **PRIVATE)
     return attended
@@ -98,15 +107,14 @@ def _take_pictures(ui):
     ui.pictures.upload(handlers.check_pictures, [ui.pictures, ui.lang], ui.pictures, **in_order)
     for button, example in zip(ui.chosen, EXAMPLES):
         button.click(functools.partial(handlers.choose_example, example), None, [ui.pictures, ui.question], **PRIVATE)
-    inputs = [ui.pictures, ui.turns, ui.attended, ui.compared, ui.lang]
-    outputs = [ui.turns, ui.chat, ui.attended, ui.compared, ui.verdict, ui.cards]
-    return [ui.pictures.change(handlers.change_pictures, inputs, outputs, **PRIVATE)]
 
 
 def _start_over(ui, running):
+    """What belongs to other pictures goes with them."""
+    inputs = [ui.pictures, ui.turns, ui.attended, ui.compared, ui.lang]
     outputs = [ui.turns, ui.chat, ui.attended, ui.compared, ui.verdict, ui.cards]
-    ui.reset.click(handlers.reset, None, [ui.geometry, *ui.sliders], **PRIVATE)
-    return gr.on([ui.clear.click, ui.chat.clear], handlers.start_over, ui.lang, outputs, cancels=running, **PRIVATE)
+    yield ui.pictures.change(handlers.change_pictures, inputs, outputs, **PRIVATE)
+    yield gr.on([ui.clear.click, ui.chat.clear], handlers.start_over, ui.lang, outputs, cancels=running, **PRIVATE)
 
 
 def _translate(ui, words):

@@ -135,8 +135,7 @@ def messages_of(turns, lang, growing=None):
 
 def check_pictures(gallery, lang):
     """The gallery after an upload: without files that cannot be taken, which are named, and without an example."""
-    good, errors = [], {}
-    paths = paths_of(gallery)
+    good, said, paths = [], [], paths_of(gallery)
     for path in paths:
         try:
             if len(good) == limits.MAX_FILES:
@@ -144,9 +143,9 @@ def check_pictures(gallery, lang):
             limits.open_one(path)
             good.append(path)
         except Exception as error:
-            errors[sentence(error, lang)] = error
-    for error in errors.values():
-        warn(error, lang)
+            said.append(sentence(error, lang))
+    for words in dict.fromkeys(said):
+        gr.Warning(words, duration=None)
     return good or [path for path in _shown(gallery) if path not in paths]
 
 
@@ -354,18 +353,19 @@ def step_choices(kept, lang):
     return [(say("all_steps", lang), 0), *((f"{n}: {words}", n) for n, words in enumerate(said, 1))]
 
 
+def _frame(kept, number):
+    return min(int(number or 0), len(kept["frames"]) - 1)
+
+
 def draw_attention(kept, number, step, layer, head, opacity, dark, lang):
-    """Both heat maps with their captions, and the small maps of every layer and head, all in one scale."""
+    """Both heat maps with their captions."""
     if not kept:
         empty = plots.draw_attention(None, None, 0, lang, dark)
-        return empty, empty, "", "", "", ""
-    number = min(int(number or 0), len(kept["frames"]) - 1)
+        return empty, empty, "", ""
+    number = _frame(kept, number)
     _, image = kept["frames"][number]
-
-    def maps_of(weights, layer, head):
-        return tasks.split_maps(kept["frames"], tasks.choose(weights, layer, head, int(step or 0)))[number]
-
-    maps = [maps_of(result.weights, layer, head) for result in kept["results"]]
+    chosen = [tasks.choose(result.weights, layer, head, int(step or 0)) for result in kept["results"]]
+    maps = [tasks.split_maps(kept["frames"], weights)[number] for weights in chosen]
     largest = max(float(weights.max()) for weights in maps)
     figures = [plots.draw_attention(image, weights, largest, lang, dark, opacity) for weights in maps]
     captions = [
@@ -377,11 +377,20 @@ def draw_attention(kept, number, step, layer, head, opacity, dark, lang):
         )
         for geometry, result, weights in zip(kept["geometries"], kept["results"], maps)
     ]
+    return *figures, *captions
+
+
+def draw_all(kept, number, step, lang):
+    """For both geometries, the maps of every layer and head as HTML, all in one scale."""
+    if not kept:
+        return "", ""
+    number = _frame(kept, number)
+    chosen = [tasks.at_step(result.weights, int(step or 0)) for result in kept["results"]]
     both = [
-        [[maps_of(result.weights, n, m) for m in range(model.HEADS)] for n in range(model.LAYERS)]
-        for result in kept["results"]
+        [[tasks.split_maps(kept["frames"], head)[number] for head in layer] for layer in weights] for weights in chosen
     ]
-    return *figures, *captions, *(_show_maps(layers, float(np.max(both)), lang) for layers in both)
+    largest = float(np.max(both))
+    return [_show_maps(layers, largest, lang) for layers in both]
 
 
 def _show_maps(layers, largest, lang):

@@ -116,9 +116,14 @@ def _image(media, frame):
     return images[min(max(frame.step - 1, 0) * merged, len(images) - 1)]
 
 
+def at_step(weights: np.ndarray, step: int) -> np.ndarray:
+    """float32 `(layers, heads, vision tokens)` of one step of the answer; step 0 is the mean of all."""
+    return weights[:, :, min(step, weights.shape[2] - 1)].astype(np.float32)
+
+
 def choose(weights: np.ndarray, layer: int, head: int, step: int = 0) -> np.ndarray:
-    """`(vision tokens,)` of one layer and head, or the mean over them for -1; step 0 is the mean of the answer's."""
-    weights = weights[:, :, min(step, weights.shape[2] - 1)].astype(np.float32)
+    """`(vision tokens,)` of one step, layer and head, or the mean over layers or heads for -1."""
+    weights = at_step(weights, step)
     weights = weights.mean(0) if layer < 0 else weights[layer]
     return weights.mean(0) if head < 0 else weights[head]
 

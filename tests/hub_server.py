@@ -106,17 +106,20 @@ class Hub(ThreadingHTTPServer):
         token = {"role": request.role, "displayName": "test"}
         return {"type": "user", "name": request.account, "orgs": [], "auth": {"accessToken": token}}
 
-    def create(self, request):
+    def _named(self, request):
+        """What a request says of a repo, in whose namespace it is, and its name."""
         given = json.loads(request.body)
         namespace = given.get("organization") or request.account
-        is_space = given.get("type") == "space"
-        name = f"{'spaces/' if is_space else ''}{namespace}/{given['name']}"
+        return given, namespace, f"{'spaces/' if given.get('type') == 'space' else ''}{namespace}/{given['name']}"
+
+    def create(self, request):
+        given, namespace, name = self._named(request)
         if request.account != namespace or request.role != "write":
             raise Refusal(403, None, "You don't have the rights to create a model under this namespace")
         if name in self.repos:
             raise Refusal(409, None, "You already created this model repo", url=f"{self.url}/{name}", name=name)
         private = given.get("private") or given.get("visibility") == "private"
-        if is_space and given.get("sdk") != "gradio":
+        if name.startswith("spaces/") and given.get("sdk") != "gradio":
             raise Refusal(400, None, "a Space needs its SDK")
         variables = {one["key"]: one["value"] for one in given.get("variables", [])}
         self.repos[name] = Repo(private=bool(private), variables=variables)
@@ -130,9 +133,7 @@ class Hub(ThreadingHTTPServer):
         return {"id": repo, "modelId": repo, "private": found.private, "sha": oid, "siblings": names, "tags": []}
 
     def delete(self, request):
-        given = json.loads(request.body)
-        kind = "spaces/" if given.get("type") == "space" else ""
-        name = f"{kind}{given.get('organization') or request.account}/{given['name']}"
+        _, _, name = self._named(request)
         self.repo(request, name, writes=True)
         del self.repos[name]
         return {}
