@@ -140,12 +140,6 @@ serving() {
     tests transformers-serve serving/tests/test_transformers_serve.py "$@"
 }
 
-space() {
-    files space space/tests --ignore space/tests/test_zerogpu.py "$@"
-    # Without xdist: the Space that its processes start answers nothing on the workers that ZeroGPU forks.
-    "$environments/space/bin/python" -m pytest -q space/tests/test_zerogpu.py "$@"
-}
-
 evaluation() {
     files evaluation evaluation/tests --ignore evaluation/tests/test_vlmevalkit.py \
         --ignore evaluation/tests/test_evalscope.py "$@"
@@ -177,7 +171,7 @@ part "environments of the tools, the rest" wait_for_tools
 part "fine-tuning" fine_tuning "$@"
 part serving serving "$@"
 part "the notebook" tests notebook examples/tests "$@"
-part "the Space" space "$@"
+part "the Space" files space space/tests "$@"
 part evidence files evidence evidence/tests "$@"
 part evaluation evaluation "$@"
 printf '\n%s%6d s  in all\n' "$table" "$SECONDS"

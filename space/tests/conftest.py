@@ -43,16 +43,18 @@ def run(tmp_path_factory):
     """Runs a Space with temporary files of its own: `with run(app, **environment) as space`."""
     import contextlib
 
-    @contextlib.contextmanager
-    def start(app, **environment):
-        temporary = tmp_path_factory.mktemp("temporary")
-        log = tmp_path_factory.mktemp("log") / "log.txt"
-        with serve(
-            app, log, TMPDIR=str(temporary), HF_MODULES_CACHE=str(temporary.parent / "m"), **environment
-        ) as url:
-            yield Running(url, temporary, log)
+    modules = str(tmp_path_factory.getbasetemp() / "m")
+    with contextlib.ExitStack() as folders:
 
-    return start
+        @contextlib.contextmanager
+        def start(app, **environment):
+            # Not in pytest's folder: ZeroGPU's workers have sockets there, whose paths may have 107 characters.
+            temporary = folders.enter_context(tempfile.TemporaryDirectory())
+            log = tmp_path_factory.mktemp("log") / "log.txt"
+            with serve(app, log, TMPDIR=temporary, HF_MODULES_CACHE=modules, **environment) as url:
+                yield Running(url, Path(temporary), log)
+
+        yield start
 
 
 @pytest.fixture(scope="session")
