@@ -140,7 +140,9 @@ def main():
     state_file, done = args.output_dir / "training" / "state.pt", 0
     # A run goes on with the tokens that it began with, whatever words have come since.
     processor = (
-        AutoProcessor.from_pretrained(args.output_dir) if state_file.exists() else save_processor(args.output_dir)
+        AutoProcessor.from_pretrained(args.output_dir, trust_remote_code=False)
+        if state_file.exists()
+        else save_processor(args.output_dir)
     )
     arguments = model_config(processor, args.circle_rope)
     # Processes of tensor parallelism share the rows of the embedding evenly.
