@@ -7,6 +7,8 @@ import uploads  # first: it says where gradio keeps its files
 
 # isort: split
 import functools
+import json
+from pathlib import Path
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -16,8 +18,9 @@ import handlers
 import limits
 from page import Words, draw
 from samples import EXAMPLES, FOLDER
-from style import CSS, READ_PAGE, SCRIPT, SET_LANGUAGE, SHOW_ANSWER, THEME
+from style import READ_PAGE, SET_LANGUAGE, SHOW_ANSWER, THEME
 
+HERE = Path(__file__).resolve().parent
 # Everything that runs the model waits in one line.
 MODEL_LINE = {"concurrency_id": "model", "concurrency_limit": 1}
 PRIVATE = {"api_visibility": "private"}
@@ -54,7 +57,9 @@ def connect(demo: gr.Blocks, ui, words: Words) -> None:
     _take_pictures(ui)
     for event in (*_start_over(ui, running), _translate(ui, words)):
         draw_everything(event)
-    ui.reset.click(handlers.reset, None, [ui.geometry, *ui.sliders], **PRIVATE)
+    # In the browser, so that a slider that is moved at once is not set back by a late answer.
+    own = json.dumps(handlers.own_settings())
+    ui.reset.click(None, None, [ui.geometry, *ui.sliders], js=f"() => {own}", **PRIVATE)
     # A trigger that is deferred by "always_last" is repeated as a whole, with all that it does: so no trigger of these
     # events also asks.
     moved = [slider.change for slider in ui.sliders]
@@ -146,8 +151,8 @@ def build() -> gr.Blocks:
 def main():
     build().launch(
         theme=THEME,
-        css=CSS,
-        js=SCRIPT,
+        css_paths=HERE / "page.css",
+        js=(HERE / "page.js").read_text(),
         max_file_size=limits.MAX_FILE_BYTES,
         show_error=False,
         run_history=False,

@@ -19,7 +19,7 @@ import positions
 import tasks
 from limits import BadInput
 from samples import FOLDER, right_answer
-from texts import SCHEDULE_WORDS, explain, name_geometry, say
+from texts import explain, name_geometry, say, say_schedule
 
 log = logging.getLogger(__name__)
 
@@ -270,7 +270,7 @@ def _show_card(entry, right, lang):
         f'<article class="card" data-geometry="{entry["geometry"]}"><header>'
         f"<h3>{html.escape(name_geometry(entry['geometry'], lang))}</h3>{badge}</header>"
         f'<div class="layers" aria-hidden="true">{layers}</div>'
-        f'<p class="schedule">{SCHEDULE_WORDS[entry["geometry"]][lang == "zh"]}</p>'
+        f'<p class="schedule">{say_schedule(entry["geometry"], lang)}</p>'
         f'<p class="answer">{answer}</p><footer><span>{cost}</span>{ptd}</footer></article>'
     )
 
@@ -412,7 +412,7 @@ def open_one(event: gr.EventData):
     return event.layer, event.head
 
 
-def reset():
-    """Geometry, whether the radius is the model's own that is no number, radius, alpha and dff_rate, as trained."""
+def own_settings():
+    """The model's own geometry, whether its radius is no number, radius, alpha and dff_rate."""
     is_auto = isinstance(model.OWN_RADIUS, str)
     return model.OWN_SCHEDULE, is_auto, 10 if is_auto else model.OWN_RADIUS, model.OWN_ALPHA, model.OWN_DFF_RATE

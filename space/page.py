@@ -197,7 +197,7 @@ def _draw_attention(words, ui):
 
 
 def _draw_geometry(words, ui):
-    geometry, is_auto, radius, alpha, dff_rate = handlers.reset()
+    geometry, is_auto, radius, alpha, dff_rate = handlers.own_settings()
     ui.auto = words.add(gr.Checkbox, {"label": _auto_radius}, value=is_auto, visible=is_auto)
     ui.radius = _slider(words, "radius", 0, max(30, radius), radius, 0.5)
     ui.alpha = _slider(words, "alpha", 0, 1, alpha, 0.05)

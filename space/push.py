@@ -18,9 +18,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 # Of the root, the files that are its checkpoint.
 CHECKPOINT = ("*.json", "*.jinja", "merges.txt", "*.safetensors", "*circle_rope*.py")
-LEFT_OUT = shutil.ignore_patterns(
-    "tests", "push.py", "screenshots.py", "screenshots", "make_examples.py", "__pycache__", ".*", "tiny"
-)
+LEFT_OUT = shutil.ignore_patterns("tests", "push.py", "screenshots", "make_examples.py", "__pycache__", ".*", "tiny")
 
 EXAMPLES = """\
 examples:

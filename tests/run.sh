@@ -133,8 +133,8 @@ fine_tuning() {
 serving() {
     files serving serving/tests --ignore serving/tests/test_transformers_serve.py \
         --ignore serving/tests/test_modes.py "$@"
-    # Of what a whole process shares, the runner that vLLM takes wherever Triton is.
-    files serving serving/tests/test_modes.py -k V2 "$@"
+    # Model Runner V2, which vLLM takes wherever Triton is; its kernels are interpreted here.
+    VLLM_USE_V2_MODEL_RUNNER=1 TRITON_INTERPRET=1 tests serving serving/tests/test_exact.py "$@"
     files vllm-0.30 serving/tests/test_exact.py "$@"
     files vllm-0.31 serving/tests/test_exact.py "$@"
     tests transformers-serve serving/tests/test_transformers_serve.py "$@"

@@ -1,18 +1,15 @@
 """Take screenshots of every tab: phone and desktop, light and dark, English and Chinese.
 
-python space/screenshots.py --output-dir DIR   # all of them
-python space/screenshots.py --figures          # those of the READMEs
+python space/tests/screenshots.py --output-dir DIR   # all of them
+python space/tests/screenshots.py --figures          # those of the READMEs
 """
 
 import argparse
 import itertools
-import sys
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "tests"))
 
 from browser import CHROMIUM, HERE, TABS, ask, launch, open_page, run_tab, serve, wait_until_quiet
 
