@@ -214,7 +214,9 @@ def check_tensors(tensors: dict[str, Tensor], config: dict, directory: Path) -> 
                 f"{directory} has {name} with the shape {list(tensor.shape)}, but its config.json makes it "
                 f"{list(wanted[name])}: give a checkpoint whose config.json belongs to it."
             )
-    _check_dtypes(found, config, directory)
+    # A quantised matrix's bias has the dtype of its kernel.
+    kernels = {name.removesuffix(".weight") for name in quantised}
+    _check_dtypes({name: found[name] for name in found if name.rpartition(".")[0] not in kernels}, config, directory)
 
 
 def _check_dtypes(tensors, config, directory):
