@@ -10,6 +10,7 @@ from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from evidence.geometry import FlattenedGeometry, SpacedGeometry
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 from shapes.checkpoint import model_config, save_processor
+from shapes.muon import Muon
 
 from . import tower
 from .arms import ARMS, LAYERS, TASKS, Run, tower_path
@@ -75,4 +76,4 @@ def make_optimizers(model, learning_rate: float, fine_tuning: bool = False) -> l
     adamw = functools.partial(torch.optim.AdamW, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     if fine_tuning:
         return [adamw(matrices + others)]
-    return [torch.optim.Muon(matrices, lr=5 * learning_rate, weight_decay=0.01), adamw(others)]
+    return [Muon(matrices, lr=5 * learning_rate), adamw(others)]
