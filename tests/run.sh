@@ -134,7 +134,7 @@ serving() {
     files serving serving/tests --ignore serving/tests/test_transformers_serve.py \
         --ignore serving/tests/test_modes.py "$@"
     # Model Runner V2, which vLLM takes wherever Triton is; its kernels are interpreted here.
-    VLLM_USE_V2_MODEL_RUNNER=1 TRITON_INTERPRET=1 tests serving serving/tests/test_exact.py "$@"
+    VLLM_USE_V2_MODEL_RUNNER=1 TRITON_INTERPRET=1 tests serving serving/tests/test_exact.py -k "not half_precision" "$@"
     files vllm-0.30 serving/tests/test_exact.py "$@"
     files vllm-0.31 serving/tests/test_exact.py "$@"
     tests transformers-serve serving/tests/test_transformers_serve.py "$@"
