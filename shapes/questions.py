@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from .pictures import COLOURS, PLACES, SHAPES
-from .words import ANSWERS, ANSWERS_OF, FILLERS, LIGHT, NAMES, WORDINGS, name_in
+from .words import ANSWERS, ANSWERS_OF, FILLERS, LIGHT, NAMES, WORDINGS, make_up, name_in
 
 ABSENT, NOTHING = "there is none", "nothing"
 SIDES = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
@@ -218,10 +218,13 @@ def vary(text: str, language: str, rng: random.Random, prefixed: bool = True) ->
         text = f"{rng.choice(WORDINGS['prefix', 'en'])} {text[:1].lower()}{text[1:]}"
     if prefixed and rng.random() < 0.2:
         words = text.split()
-        words.insert(rng.randint(1, len(words) - 1) if len(words) > 1 else 0, rng.choice(FILLERS))
+        # A strange word alone does not make a question one that cannot be answered.
+        filler = rng.choice(FILLERS) if rng.random() < 0.6 else make_up(rng)
+        words.insert(rng.randint(1, len(words) - 1) if len(words) > 1 else 0, filler)
         text = " ".join(words)
     if prefixed and rng.random() < 0.1:
-        text = " ".join(word for word in text.split() if word not in LIGHT or rng.random() < 0.5)
+        words = (rng.choice([word, word, "", make_up(rng)]) if word in LIGHT else word for word in text.split())
+        text = " ".join(filter(None, words))
     if rng.random() < 0.5:
         text = text.rstrip("?.")
     draw = rng.random()

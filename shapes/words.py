@@ -92,3 +92,8 @@ ANSWERS_OF = {"is there": {"yes": "有", "no": "没有"}}
 def name_in(word: str, language: str, rng: random.Random) -> str:
     """An English name in a language, in one of its forms."""
     return rng.choice(NAMES[language].get(word, word).split("|"))
+
+
+def make_up(rng: random.Random) -> str:
+    """A word that no language has."""
+    return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(1, 3)))
