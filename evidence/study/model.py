@@ -66,10 +66,7 @@ def make_model(run: Run, scales: dict, work: Path):
 
 
 def make_optimizers(model, learning_rate: float, fine_tuning: bool = False) -> list:
-    """Muon for the matrices of the layers, which learn in half as many steps with it; AdamW for the rest.
-
-    For fine-tuning AdamW for all, as whoever converts trained weights has it.
-    """
+    """Muon for the layers' matrices, in half as many steps, and AdamW for the rest; AdamW for all in fine-tuning."""
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     matrices = [parameter for name, parameter in trained if ".layers." in name and parameter.ndim == 2]
     others = [parameter for name, parameter in trained if not (".layers." in name and parameter.ndim == 2)]
