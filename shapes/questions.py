@@ -223,7 +223,7 @@ def vary(text: str, language: str, rng: random.Random, prefixed: bool = True) ->
         words.insert(rng.randint(1, len(words) - 1) if len(words) > 1 else 0, filler)
         text = " ".join(words)
     if prefixed and rng.random() < 0.1:
-        words = (rng.choice([word, word, "", make_up(rng)]) if word in LIGHT else word for word in text.split())
+        words = [rng.choice([word, word, "", make_up(rng)]) if word in LIGHT else word for word in text.split()]
         text = " ".join(filter(None, words))
     if rng.random() < 0.5:
         text = text.rstrip("?.")
