@@ -127,12 +127,19 @@ def test_a_quantised_checkpoint_that_lacks_a_matrix_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("ending, said", [("k_proj.bias", None), ("norm.weight", "save all of them in one dtype")])
-def test_the_bias_of_a_quantised_matrix_may_have_its_kernels_dtype(ending, said, tmp_path):
+@pytest.mark.parametrize(
+    "ending, dtype, said",
+    [
+        ("k_proj.bias", torch.float16, None),
+        ("k_proj.bias", torch.int32, "must be one of"),
+        ("norm.weight", torch.float16, "save all of them in one dtype"),
+    ],
+)
+def test_the_bias_of_a_quantised_matrix_may_have_its_kernels_dtype(ending, dtype, said, tmp_path):
     """As GPTQModel saves it: float16 beside bfloat16."""
     saved = save(load(ROOT, quantization_config=KINDS["bitsandbytes nf4"]()), "bitsandbytes", tmp_path / "saved")
     tensors = read_tensors(saved)
-    tensors |= {name: value.half() for name, value in tensors.items() if name.endswith(ending)}
+    tensors |= {name: value.to(dtype) for name, value in tensors.items() if name.endswith(ending)}
     save_file(tensors, saved / "model.safetensors", metadata={"format": "pt"})
     done = push(saved, "--output-dir", tmp_path / "out", tmp_path=tmp_path)
     assert said in done.stderr if said else done.returncode == 0, done.stderr
