@@ -34,9 +34,9 @@ def sentence(error: Exception, lang: str) -> str:
     return say("failed", lang)
 
 
-def warn(error: Exception, lang: str):
+def warn(words: str):
     """Show the sentence on the page, until it is closed: gradio's timer of one note also takes away the next ones."""
-    gr.Warning(sentence(error, lang), duration=None)
+    gr.Warning(words, duration=None)
 
 
 def guard(report):
@@ -65,7 +65,7 @@ def guard(report):
 @guard
 def polite(error, arguments):
     """One sentence in the language that is the last argument; the page stays as it is."""
-    warn(error, arguments[-1])
+    warn(sentence(error, arguments[-1]))
     return gr.skip()
 
 
@@ -145,7 +145,7 @@ def check_pictures(gallery, lang):
         except Exception as error:
             said.append(sentence(error, lang))
     for words in dict.fromkeys(said):
-        gr.Warning(words, duration=None)
+        warn(words)
     return good or [path for path in _shown(gallery) if path not in paths]
 
 
