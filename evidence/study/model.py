@@ -2,12 +2,14 @@
 
 import functools
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from circle_rope_imp import MRopeGeometry
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
-from evidence.geometry import FlattenedGeometry, SpacedGeometry
+from evidence.geometry import FlattenedGeometry
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 from shapes.checkpoint import model_config, save_processor
 from shapes.muon import Muon
@@ -21,11 +23,12 @@ from .sections import interleave, section_sizes
 class StudyConfig(Qwen2_5_VLConfig_CircleRoPE_V2):
     """A config whose ring may be a layout that is none of the block's options, and whose pictures may begin at 0."""
 
-    layout: FlattenedGeometry | SpacedGeometry | None = None
+    layout: FlattenedGeometry | MRopeGeometry | None = None
     reset: bool = False
 
     def make_geometry(self, name):
-        return self.layout if name == "circle" and self.layout else super().make_geometry(name)
+        made = super().make_geometry(name)
+        return replace(self.layout, image_stride=made.image_stride) if name == "circle" and self.layout else made
 
 
 def make_model(run: Run, scales: dict, work: Path):
