@@ -111,7 +111,7 @@ def _scoped(known, scope):
 
 
 def _make_picture(rng, layout, held_out):
-    side = 2 if layout == "2x2" else 3 if layout == "3x3" else rng.choice([2, 3])
+    side = 2 if layout in ("2x2", "strip") else 3 if layout == "3x3" else rng.choice([2, 3])
     repeats = rng.random() < 0.7
     most = side * side if repeats else 4
     count = min(most, rng.choices(range(10), [0.3, *[2] * 5, *[1] * 4])[0])

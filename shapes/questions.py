@@ -216,14 +216,14 @@ def vary(text: str, language: str, rng: random.Random, prefixed: bool = True) ->
         text = re.sub(r"\b(Where|What|Who|There|where|what|there) is\b", rng.choice([r"\1's", r"\1’s", r"\1s"]), text)
     if prefixed and rng.random() < 0.2:
         text = f"{rng.choice(WORDINGS['prefix', 'en'])} {text[:1].lower()}{text[1:]}"
-    if prefixed and rng.random() < 0.2:
+    if prefixed and rng.random() < 0.25:
         words = text.split()
         # A strange word alone does not make a question one that cannot be answered.
         filler = rng.choice(FILLERS) if rng.random() < 0.6 else make_up(rng)
         words.insert(rng.randint(1, len(words) - 1) if len(words) > 1 else 0, filler)
         text = " ".join(words)
-    if prefixed and rng.random() < 0.1:
-        words = [rng.choice([word, word, "", make_up(rng)]) if word in LIGHT else word for word in text.split()]
+    if prefixed and rng.random() < 0.2:
+        words = [rng.choice([*4 * [word], "", make_up(rng)]) if word in LIGHT else word for word in text.split()]
         text = " ".join(filter(None, words))
     if rng.random() < 0.5:
         text = text.rstrip("?.")

@@ -29,9 +29,9 @@ GRID, RING = {"AGE_mode": ["mrope"] * LAYERS}, {"radius": 10}
 
 
 class Arm(NamedTuple):
-    """How image tokens are placed: a `circle_rope` block, how its sections lie, and a layout in place of the ring, which
-    takes the block's `image_stride` (layers under M-RoPE proper do not).
+    """How image tokens are placed: a `circle_rope` block, how its sections lie, and a layout in place of the ring.
 
+    The layout takes the block's `image_stride`, as the ring does; layers under the block's own "mrope" do not.
     `family` is the geometry, grid or ring, at whose best learning rate the arm is trained. `reset` lets h and w begin
     at 0 in every picture, whatever stands before it; t and the text behind are the grid's.
     """
