@@ -19,7 +19,6 @@ from .study import tables
 from .study.arms import PLANS, QUICK, SCALES
 from .study.claims import claims, front_tables
 from .study.records import RESULTS, EvidenceError, read_records, results_of
-from .study.two import picture_tables
 
 HERE = Path(__file__).resolve().parent
 ROPES = {
@@ -55,11 +54,11 @@ def main() -> int:
             raise EvidenceError(f"{given.study} has no runs yet: python -m evidence.study makes them.")
         for plan in PLANS:
             records |= read_records(given.study.with_name(results_of(plan).name), scales)
-        front = front_tables(claims(records, scales))
-        front["pictures"] = picture_tables(records).get("Why two pictures", "")
+        study = tables.tables(records, scales)
+        front = front_tables(claims(records, scales)) | {"pictures": study.get("Why two pictures", "")}
         pages = {
             "results/geometry.md": geometry.page(ROPES),
-            "results/study.md": tables.page(records, scales),
+            "results/study.md": tables.page(study),
             "README.md": fill((HERE / "README.md").read_text("utf-8"), front),
         }
         figures.draw(records, scales, given.output / "figures")

@@ -131,11 +131,11 @@ def front_tables(families: dict[str, list[Claim]]) -> dict[str, str]:
 
     A difference is bold where it is not open.
     """
-    named, others = families[NAMED] + families[PARTS], families[TRAINED]
+    named, trained = families[NAMED] + families[PARTS], families[TRAINED]
     boards = list(dict.fromkeys(claim.measure for claim in named))
-    tasks = list(dict.fromkeys((claim.scale, claim.what) for claim in others))
+    tasks = list(dict.fromkeys((claim.scale, claim.what) for claim in trained))
     scales = list(dict.fromkeys(claim.scale for claim in named))
-    found = {(claim.scale, claim.what, claim.measure, claim.pair): claim for claim in named + others}
+    found = {(claim.scale, claim.what, claim.measure, claim.pair): claim for claim in named + trained}
     pair = CONTRAST[:2]
     return {
         "named": table(

@@ -21,10 +21,10 @@ look at the runs.
 *Chance* is the best guess without a look at the picture."""
 
 
-def page(records: dict, scales: dict) -> str:
-    """All claims and tables as one Markdown page."""
+def page(made: dict[str, str]) -> str:
+    """All tables, by title, as one Markdown page."""
     parts = ["# What each arm of the study learned", "", INTRODUCTION, ""]
-    for title, text in tables(records, scales).items():
+    for title, text in made.items():
         parts += [f"## {title}", "", text, ""]
     return "\n".join(parts)
 
