@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 # ---- Circle-RoPE of one picture (paper section 4.1, equations 2 to 12) ----------------------------------------------
 
@@ -23,27 +24,20 @@ _U = torch.tensor([[0], [1], [-1]], **_EXACT) / math.sqrt(2)
 _V = torch.tensor([[2], [-1], [-1]], **_EXACT) / math.sqrt(6)
 
 
-def _count(count):
-    """0, 1, 2, ...: float64 `(count,)`."""
-    return torch.arange(count, **_EXACT)
-
-
 @dataclass(frozen=True)
 class CircleGeometry:
     """The circle index: every image token on a ring perpendicular to the text axis.
 
     Attributes:
-        radius: radius of the ring in index units, or `"auto"` / `"auto-k"` for k times the absolute value of the
-            largest coordinate. (Paper eq. 9 says largest L2 norm; the published code, which produced the published
-            results, takes the largest coordinate, and so do we.)
+        radius: of the ring, in index units, or `"auto"` / `"auto-k"` for k times the absolute value of the largest
+            coordinate, as in the published code, which produced the published results (paper eq. 9 says largest L2
+            norm).
         alpha: weight of the angle a cell has in the image against the angle by its row-major number.
         method: `"circle"`, or `"no_circle"` for the flat grid turned onto the ring's plane.
         move_to_origin: centre the grid on (0, 0) first.
-        move_to_positive: `False` or 0, or `"auto"` to raise every component by |smallest one|, or a number to raise
-            that much further.
+        move_to_positive: `False`, `"auto"` to raise all components by |smallest one|, or a number to raise further.
         dff_rate: `False`, or the weight of the flat grid that is blended into the ring.
-        image_stride: the i-th vision block of a sample moves (i - 1) times this further along the text axis
-            (section 4.3).
+        image_stride: the i-th vision block of a sample moves (i - 1) times this along the text axis (section 4.3).
     """
 
     radius: float | str = 10
@@ -57,17 +51,20 @@ class CircleGeometry:
     # A later video frame is the same ring moved along (1, 1, 1).
     time_axis = torch.tensor([[1], [1], [1]], **_EXACT)
 
-    def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
+    def frame(self, grid_h: int, grid_w: int) -> Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
         # Coordinate centralisation: (max + min) / 2 is subtracted from either axis.
         top, left = ((grid_h - 1) / 2, (grid_w - 1) / 2) if self.move_to_origin else (0, 0)
-        y = (_count(grid_h) - top)[:, None].expand(-1, grid_w).flatten()  # (cells,), row by row
-        x = (_count(grid_w) - left).expand(grid_h, -1).flatten()
+        y = (torch.arange(grid_h, **_EXACT) - top)[:, None].expand(-1, grid_w).flatten()  # (cells,), row by row
+        x = (torch.arange(grid_w, **_EXACT) - left).expand(grid_h, -1).flatten()
 
         points = flat = x * _U + y * _V  # (3, cells): the grid itself in the ring's plane
         if self.method == "circle":
             # Mixed-angle circular mapping, then target plane rotation.
-            theta, radius = self._mixed_angle(y, x), self._radius(y, x)  # (cells,) and a number
+            theta, radius = self._mixed_angle(y, x), self.radius  # (cells,) and a number
+            if isinstance(radius, str):
+                largest = max(y[-1].item(), x[-1].item())  # after centring, too, the largest absolute value
+                radius = float(radius.removeprefix("auto").removeprefix("-") or 1) * largest
             ring_x, ring_y = radius * theta.cos(), radius * theta.sin()  # (cells,) each
             points = ring_x * _U + ring_y * _V
             if self.dff_rate:
@@ -89,14 +86,8 @@ class CircleGeometry:
             spatial = (spatial - low) * (2 * math.pi / (high - low))
         # GA, an equal share of the circle for every cell.
         cells = spatial.numel()
-        grid = _count(cells) * (2 * math.pi / cells)
+        grid = torch.arange(cells, **_EXACT) * (2 * math.pi / cells)
         return self.alpha * spatial + (1 - self.alpha) * grid
-
-    def _radius(self, y, x):
-        if not isinstance(self.radius, str):
-            return self.radius
-        largest = max(y[-1].item(), x[-1].item())  # after centring, too, no smaller than any other's absolute value
-        return float(self.radius.removeprefix("auto").removeprefix("-") or 1) * largest
 
 
 # ---- M-RoPE of one picture ------------------------------------------------------------------------------------------
@@ -110,31 +101,23 @@ class MRopeGeometry:
 
     time_axis = torch.tensor([[1], [0], [0]], **_EXACT)
 
-    def frame(self, grid_h: int, grid_w: int) -> torch.Tensor:
+    def frame(self, grid_h: int, grid_w: int) -> Tensor:
         """Index of one frame of `grid_h` x `grid_w` merged cells: float64 `(3, grid_h * grid_w)`, on the CPU."""
         points = torch.zeros(3, grid_h, grid_w, **_EXACT)
-        points[1] = _count(grid_h)[:, None]
-        points[2] = _count(grid_w)
+        points[1] = torch.arange(grid_h, **_EXACT)[:, None]
+        points[2] = torch.arange(grid_w, **_EXACT)
         return points.flatten(1)
 
 
-def circle_index(
-    grid_h: int, grid_w: int, *values, device: torch.device | str | None = None, **named_values
-) -> torch.Tensor:
-    """Circle index of one image (paper eq. 2-12), before it is shifted to its place in a sequence.
+def circle_index(grid_h: int, grid_w: int, *values, device=None, **named_values) -> Tensor:
+    """Circle index of one image of `grid_h` x `grid_w` merged cells (paper eq. 2-12), not yet shifted to its place.
 
-    Args:
-        grid_h, grid_w: rows and columns of the merged grid.
-        values, named_values: radius, alpha, method, move_to_origin, move_to_positive, dff_rate: see `CircleGeometry`.
-        device: where the result is wanted; the CPU if not given.
-
-    Returns:
-        float32 `(3, grid_h * grid_w)`, rows (t, h, w), tokens in row-major order.
+    float32 `(3, grid_h * grid_w)`, rows (t, h, w), tokens in row-major order; the values are `CircleGeometry`'s.
     """
     return CircleGeometry(*values, **named_values).frame(grid_h, grid_w).to(torch.float32).to(device)
 
 
-def mrope_index(grid_h: int, grid_w: int, device: torch.device | str | None = None) -> torch.Tensor:
+def mrope_index(grid_h: int, grid_w: int, device=None) -> Tensor:
     """M-RoPE index of one image: float32 `(3, grid_h * grid_w)`, rows (t, h, w), tokens in row-major order."""
     return MRopeGeometry().frame(grid_h, grid_w).to(torch.float32).to(device)
 
@@ -148,19 +131,17 @@ def interleaved_section(pairs: int) -> tuple[int, int, int]:
     return pairs - 2 * each, each, each
 
 
-def axis_of_pairs(mrope_section: Sequence[int], interleaved: bool = False) -> torch.Tensor:
+def axis_of_pairs(mrope_section: Sequence[int], interleaved: bool = False) -> Tensor:
     """Which of t, h and w (0, 1, 2) turns each frequency pair, highest frequency first: int64 `(head_dim / 2,)`.
 
-    Args:
-        mrope_section: frequency pairs of t, h and w.
-        interleaved: whether they take them in turns, t, h, w, t, ..., until h and w have theirs, as in Qwen3-VL; else
-            each has its own in one piece, as in Qwen2.5-VL.
+    `mrope_section` says how many t, h and w have: each its own in one piece, as in Qwen2.5-VL, or `interleaved`: t, h,
+    w, t, ..., until h and w have theirs, as in Qwen3-VL.
     """
-    if not interleaved:
-        return torch.tensor([axis for axis, pairs in enumerate(mrope_section) for _ in range(pairs)])
-    axes = torch.zeros(sum(mrope_section), dtype=torch.long)
-    for axis, pairs in turns(mrope_section):
-        axes[pairs] = axis
+    axes = torch.arange(3).repeat_interleave(torch.tensor(mrope_section))
+    if interleaved:
+        axes.zero_()
+        for axis, pairs in turns(mrope_section):
+            axes[pairs] = axis
     return axes
 
 
@@ -172,17 +153,12 @@ def turns(mrope_section: Sequence[int]) -> list[tuple[int, slice]]:
 # ---- Per-Token Distance (paper equation 1) --------------------------------------------------------------------------
 
 
-def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tensor) -> torch.Tensor:
+def per_token_distance(text_positions: Tensor, image_positions: Tensor) -> Tensor:
     """Per-Token Distance (paper eq. 1): how unevenly far a text token is from the tokens of an image.
 
-    The mean over text tokens of the mean absolute deviation of the Euclidean distances to all image tokens.
-
-    Args:
-        text_positions: `(3, text_tokens)` (or any number of rows).
-        image_positions: `(3, image_tokens)`, as many rows.
-
-    Returns:
-        float32 scalar, on the device of the input; 0 means that every text token is equally far from all of them.
+    The mean over text tokens of the mean absolute deviation of the Euclidean distances to all image tokens: float32
+    scalar of `(3, text_tokens)` and `(3, image_tokens)`, on their device; 0 where every text token is equally far from
+    all image tokens.
     """
     distances = torch.cdist(  # (text_tokens, image_tokens)
         text_positions.double().T, image_positions.double().T, compute_mode="donot_use_mm_for_euclid_dist"
@@ -195,23 +171,20 @@ def per_token_distance(text_positions: torch.Tensor, image_positions: torch.Tens
 
 @dataclass(frozen=True, order=True)
 class VisionBlock:
-    """One image or video in a batch: which sample it stands in, its first slot there, and its merged grid.
-
-    `interval` is the temporal distance of two frames in index units (0 for images).
-    """
+    """One image or video in a batch: which sample it stands in, its first slot there, and its merged grid."""
 
     sample: int
     slot: int
     grid_t: int
     grid_h: int
     grid_w: int
-    interval: float = 0.0
+    interval: float = 0.0  # between two frames, in index units
 
     @property
     def length(self):
         return self.grid_t * self.grid_h * self.grid_w
 
-    def index(self, geometry) -> torch.Tensor:
+    def index(self, geometry) -> Tensor:
         """The block's index under `geometry`, float64 `(3, length)`, before it is shifted to its place."""
         return torch.tensor(self.points(geometry)[0], device="cpu")
 
@@ -236,60 +209,40 @@ def _frame(geometry, grid_h, grid_w):
 
 
 def find_blocks(
-    input_ids: torch.Tensor,
-    real: torch.Tensor | None,
-    token_id: int,
-    merged_grids: list[tuple[int, int, int]],
-    intervals: list[float],
-    kind: str,
+    ids: Tensor, real: Tensor | None, token_id: int, grids: list[tuple[int, int, int]], intervals: list, kind: str
 ) -> list[VisionBlock]:
     """Match the placeholder tokens of a batch with the grids of its images or videos, in order.
 
-    Args:
-        input_ids: `(batch, seq)` on the CPU.
-        real: bool `(batch, seq)`, False where padded, or None.
-        token_id: the placeholder's id.
-        merged_grids: (t, h, w) of every block, merged, in the order of the batch.
-        intervals: temporal distance of two frames for every block.
-        kind: `"image"` or `"video"`, for messages.
-
-    Raises:
-        ValueError: the placeholders do not fit the grids.
+    `ids` and `real` (bool, False where padded, or None) are `(batch, seq)` on the CPU; every block has a merged grid
+    (t, h, w) and an interval between frames; `kind` is `"image"` or `"video"`. A ValueError if they do not fit.
     """
-    is_placeholder = input_ids.numpy() == token_id
+    is_placeholder = ids.numpy() == token_id
     if real is not None:
         is_placeholder &= real.numpy()
     batch, seq = is_placeholder.shape
-    slots = is_placeholder.reshape(-1).nonzero()[0]  # of all samples, counted through: (placeholders,)
+    rest = is_placeholder.reshape(-1).nonzero()[0]  # slots of all samples, counted through: (placeholders,)
     remedy = f"pass one grid per {kind} of the batch, in order, and the input_ids that the processor made with them"
 
-    def run_from(number):
-        """How many placeholders stand in one piece in one sample from one on."""
-        rest = slots[number:]
-        return int(((rest - rest[0] == range(len(rest))) & (rest // seq == rest[0] // seq)).sum())
+    def misfit(words):
+        """The error about the placeholders that stand in one piece in one sample from the next one on."""
+        piece = (rest - rest[0] == range(len(rest))) & (rest // seq == rest[0] // seq)
+        return ValueError(f"sample {rest[0] // seq} has {piece.sum()} {kind} placeholder tokens {words}: {remedy}")
 
-    blocks, taken = [], 0
-    for row, (grid, interval) in enumerate(zip(merged_grids, intervals)):
-        length = math.prod(grid)
-        if taken == len(slots):
+    blocks = []
+    for row, (grid, interval) in enumerate(zip(grids, intervals)):
+        if not len(rest):
             raise ValueError(
-                f"{kind}_grid_thw has {len(merged_grids)} rows, but the {batch} samples hold placeholder tokens for "
+                f"{kind}_grid_thw has {len(grids)} rows, but the {batch} samples hold placeholder tokens for "
                 f"only {row}: {remedy}"
             )
-        sample, slot = divmod(int(slots[taken]), seq)
-        last = int(slots[min(taken + length, len(slots)) - 1])
-        if length <= 0 or last - slots[taken] != length - 1 or last // seq != sample:
-            raise ValueError(
-                f"sample {sample} has {run_from(taken)} {kind} placeholder tokens where row {row} of "
-                f"{kind}_grid_thw, merged to {'x'.join(map(str, grid))}, needs {length}: {remedy}"
-            )
+        (sample, slot), length = divmod(int(rest[0]), seq), math.prod(grid)
+        last = int(rest[min(length, len(rest)) - 1])
+        if length <= 0 or last - rest[0] != length - 1 or last // seq != sample:
+            raise misfit(f"where row {row} of {kind}_grid_thw, merged to {'x'.join(map(str, grid))}, needs {length}")
         blocks.append(VisionBlock(sample, slot, *grid, interval))
-        taken += length
-    if taken < len(slots):
-        raise ValueError(
-            f"sample {slots[taken] // seq} has {run_from(taken)} {kind} placeholder tokens left when all "
-            f"{len(merged_grids)} rows of {kind}_grid_thw are used up: {remedy}"
-        )
+        rest = rest[length:]
+    if len(rest):
+        raise misfit(f"left when all {len(grids)} rows of {kind}_grid_thw are used up")
     return blocks
 
 
@@ -303,8 +256,8 @@ class Ends(NamedTuple):
         pictures: vision blocks so far, of each sample.
     """
 
-    text: torch.Tensor
-    free: torch.Tensor
+    text: Tensor
+    free: Tensor
     pictures: list[int]
 
     @classmethod
@@ -313,46 +266,34 @@ class Ends(NamedTuple):
         text, free = torch.full((2, geometries, batch), length, **_EXACT)
         return cls(text, free, [0] * batch)
 
-    def text_rows(self) -> torch.Tensor:
+    def text_rows(self) -> Tensor:
         """Positions of one text token that comes next: float32 `(3 * geometries, batch, 1)`."""
         return self.text.float().repeat_interleave(3, 0)[..., None]
 
-    def deltas(self, slots: int) -> torch.Tensor:
+    def deltas(self, slots: int) -> Tensor:
         """Index of a text token that comes next, minus the slots so far: float32 `(batch, geometries)`."""
         return (self.text.T - slots).float()
 
 
 def sequence_index(
-    blocks: list[VisionBlock],
-    real: torch.Tensor | None,
-    shape: tuple[int, int],
-    geometries: Sequence[CircleGeometry | MRopeGeometry],
-    before: Ends | None = None,
-) -> tuple[torch.Tensor, Ends]:
+    blocks: list[VisionBlock], real: Tensor | None, shape: tuple, geometries: Sequence, before: Ends | None = None
+) -> tuple[Tensor, Ends]:
     """Position index of sequences: text counts up, a vision block starts behind the largest index so far.
 
-    Args:
-        blocks: the batch's vision blocks, in any order.
-        real: bool `(batch, seq)` on the CPU, False where padded, or None when nothing is.
-        shape: (batch, seq).
-        geometries: one set of three rows is computed for each.
-        before: where every sample goes on; at index 0 if not given.
+    `blocks` are the batch's, in any order; `real` is bool `(batch, seq)` on the CPU, False where padded, or None when
+    nothing is; `shape` is (batch, seq); every geometry has a set of three rows; `before` is where every sample goes
+    on, at index 0 if not given.
 
-    Returns:
-        position_ids: float32 `(3 * geometries, batch, seq)`, pads 0, on the CPU. Computed in float64 and rounded
-            once, so an index is exact to half a float32 unit in the last place.
-        ends: where every sample goes on behind these tokens.
+    Returns positions, float32 `(3 * geometries, batch, seq)`, pads 0, on the CPU, computed in float64 and rounded
+    once; and where every sample goes on behind these tokens.
     """
     (batch, seq), count = shape, len(geometries)
     position_ids = torch.empty(3 * count, batch, seq, dtype=torch.float32, device="cpu")
     rows = position_ids.numpy().reshape(count, 3, batch, seq)
-    if before is None:
-        ends = Ends.of_text(0, count, batch)
-    else:
-        ends = Ends(before.text.clone(), before.free.clone(), list(before.pictures))
-    text, free, pictures = ends.text.numpy(), ends.free.numpy(), ends.pictures
+    before = before or Ends.of_text(0, count, batch)
+    text, free, pictures = before.text.numpy().copy(), before.free.numpy().copy(), list(before.pictures)
     # How many tokens of its sample stand in front of each slot, pads not counted, and in all.
-    ramps = [_count(seq).numpy()] * batch if real is None else (real.cumsum(-1) - real.long()).numpy()
+    ramps = [torch.arange(seq, **_EXACT).numpy()] * batch if real is None else (real.cumsum(-1) - real.long()).numpy()
     lengths = [seq] * batch if real is None else real.sum(-1).tolist()
     blocks_of: list[list[VisionBlock]] = [[] for _ in range(batch)]
     for block in sorted(blocks):
@@ -376,7 +317,7 @@ def sequence_index(
         pictures[sample] += len(own)
     if real is not None:
         position_ids.masked_fill_(~real, 0)
-    return position_ids, ends
+    return position_ids, Ends(torch.from_numpy(text), torch.from_numpy(free), pictures)
 
 
 # ---- What a cache remembers -----------------------------------------------------------------------------------------
@@ -385,21 +326,16 @@ def sequence_index(
 class Part(NamedTuple):
     """Tokens of a batch from one slot on: their positions, and what they are.
 
-    Attributes:
-        slot: of the first token, pads counted.
-        rows: float32 `(3 * geometries, batch, length)`.
-        real: `(batch, length)`, 0 where padded, or None.
-        is_picture: bool `(batch, length)`, or None for text alone.
-        begins: bool `(batch, length)`, where a picture begins; None where a run of picture tokens is one picture.
+    The flags are `(batch, length)`; a run of picture tokens that none begins is one picture.
     """
 
-    slot: int
-    rows: torch.Tensor
-    real: torch.Tensor | None = None
-    is_picture: torch.Tensor | None = None
-    begins: torch.Tensor | None = None
+    slot: int  # of the first token, pads counted
+    rows: Tensor  # float32 (3 * geometries, batch, length)
+    real: Tensor | None = None  # 0 where padded; None: no pads
+    is_picture: Tensor | None = None  # bool; None: text alone
+    begins: Tensor | None = None  # bool, where a picture begins
 
-    def filled(self, samples: torch.Tensor | None) -> list[torch.Tensor]:
+    def filled(self, samples: Tensor | None) -> list[Tensor]:
         """All but its slot, of these samples, on the CPU, with no None in it."""
         shape = self.rows.shape[1:]
         real = torch.ones(shape, dtype=torch.bool, device="cpu") if self.real is None else self.real.cpu() != 0
@@ -416,8 +352,7 @@ class Record:
     Attributes:
         made_for: whose positions they are; for others they mean nothing.
         log: parts, one behind the other from slot 0 on, and choices of the samples of those in front.
-        length: how many slots the parts have.
-        held: how many of them the cache still holds.
+        length, held: how many slots the parts have, and how many of them the cache still holds.
         text_from: a slot behind which all is text, and the positions of a text token there, float32
             `(3 * geometries, batch, 1)`; None where nobody has looked.
     """
@@ -425,7 +360,7 @@ class Record:
     def __init__(self, made_for):
         self.made_for, self.log, self.length, self.held, self.text_from = made_for, [], 0, 0, None
 
-    def add(self, part: Part, text_from: tuple[int, torch.Tensor] | None = None) -> None:
+    def add(self, part: Part, text_from: tuple[int, Tensor] | None = None) -> None:
         """The cache holds these tokens now; `text_from` is the attribute, where it is known without a look at them."""
         self.cut(part.slot)
         while self.log and isinstance(self.log[-1], Part) and self.log[-1].slot >= self.held:
@@ -446,14 +381,14 @@ class Record:
         if self.text_from is not None and self.text_from[0] > length:
             self.text_from = None
 
-    def select(self, samples: torch.Tensor) -> None:
+    def select(self, samples: Tensor) -> None:
         """The cache holds these samples now, in this order."""
         self.log.append(samples)
         if self.text_from is not None:
             slot, rows = self.text_from
             self.text_from = slot, rows[:, samples.to(rows.device)]
 
-    def text(self, slot: int, device: torch.device | str) -> torch.Tensor:
+    def text(self, slot: int, device: torch.device | str) -> Tensor:
         """Positions of a text token at `slot`: float32 `(3 * geometries, batch, 1)`. Raises as `ends` does."""
         if self.text_from is None or self.text_from[0] > slot:
             self.text_from = slot, self.ends(slot).text_rows().to(device)

@@ -43,7 +43,6 @@ MARK = "circle_rope, which needs AutoModelForImageTextToText and trust_remote_co
 
 STRATEGIES = ("strategy_1", "strategy_2", "strategy_3", "strategy_4")
 GEOMETRIES = ("circle", "mrope")
-
 V1_MODEL_TYPE = "qwen2_5_vl_circle_rope"
 V1_ARCHITECTURE = "Qwen2_5_VLForConditionalGeneration_CircleRoPE"
 
@@ -107,11 +106,7 @@ _UPSTREAM = {
         ("an object (a dict)", _is(dict), "rope_scaling rope_parameters vision_config auto_map id2label"),
         ("an object (a dict)", _is(dict), "quantization_config"),
         ("an object (a dict) with keys", lambda value: isinstance(value, dict) and value, "text_config"),
-        (
-            "a dtype's name",
-            lambda value: isinstance(getattr(torch, str(value), value), torch.dtype),
-            "dtype torch_dtype",
-        ),
+        ("a dtype's name", lambda name: isinstance(getattr(torch, str(name), name), torch.dtype), "dtype torch_dtype"),
     )
     for key in keys.split()
 }
@@ -125,11 +120,7 @@ def _refuse_others(values, allowed, place):
 
 
 def validate_circle_rope(block: dict | None) -> dict:
-    """Check a `circle_rope` block by itself and return a copy of it (`{}` for None).
-
-    Raises:
-        ValueError: an unknown key, or a value that its key does not allow.
-    """
+    """A checked copy of a `circle_rope` block, `{}` for None; a ValueError for an unknown key or another value."""
     if block is None:
         return {}
     if not isinstance(block, dict):
@@ -152,12 +143,9 @@ def validate_circle_rope(block: dict | None) -> dict:
 
 
 def check_config(config_dict: dict, place: str = "{}") -> None:
-    """Check the values of upstream's keys in a whole config.json as any release wrote it, parts and ropes included.
+    """Refuse, by a ValueError, values of another kind than upstream's keys have in a whole config.json of any release.
 
-    `place` is how an error names a key.
-
-    Raises:
-        ValueError: a value of another kind than its key has.
+    `place` is how the error names a key; parts and ropes are included.
     """
     may_be_null = {key for key, (is_allowed, _) in _UPSTREAM.items() if is_allowed is not _is_whole}
     given = {key: value for key, value in config_dict.items() if value is not None or key not in may_be_null}
@@ -169,14 +157,9 @@ def check_config(config_dict: dict, place: str = "{}") -> None:
 def age_schedule(age_mode: str | list[str] | None, num_hidden_layers: int) -> tuple[str, ...]:
     """The geometry (`"circle"` or `"mrope"`) of every layer under AGE (alternating geometry encoding).
 
-    Args:
-        age_mode: None or `strategy_1` (all circle), `strategy_2` (first half circle, rest mrope), `strategy_3` (first
-            half mrope, rest circle), `strategy_4` (alternating from circle), or the schedule itself. The first half
-            is `num_hidden_layers // 2` layers.
-        num_hidden_layers: layers of the text model.
-
-    Raises:
-        ValueError: a schedule of another length, or with another name in it.
+    `age_mode` is None or `strategy_1` (all circle), `strategy_2` (first half circle, rest mrope), `strategy_3` (first
+    half mrope, rest circle), `strategy_4` (alternating from circle), or the schedule itself; the first half is
+    `num_hidden_layers // 2` layers. A ValueError for a schedule of another length, or with another name in it.
     """
     half, rest = num_hidden_layers // 2, num_hidden_layers - num_hidden_layers // 2
     schedules = {
@@ -216,17 +199,10 @@ def _block_of_v1(config_dict):
 
 # ---- The rope of a text config, and its mark ------------------------------------------------------------------------
 
-
 # Where a text config has its rope, by the release: newer ones keep it all in one dict, `rope_parameters`; older ones
 # keep rope_theta beside `rope_scaling`.
 HAS_ROPE_PARAMETERS = hasattr(Qwen2_5_VLTextConfig(), "rope_parameters")
 ROPE_KEYS = ("rope_parameters", "rope_scaling", "rope_theta")
-
-if not HAS_ROPE_PARAMETERS and not hasattr(Qwen2_5_VLTextConfig(), "rope_scaling"):
-    raise ImportError(
-        "the installed transformers has neither rope_parameters nor rope_scaling in Qwen2_5_VLTextConfig, which "
-        "Circle-RoPE relies on: install transformers 5.24.0, the last release known to be right."
-    )
 
 
 def read_rope(config_dict: dict) -> dict:
@@ -265,11 +241,10 @@ def _with_rope_of_release(config_dict):
     config_dict, text, rope = _without_rope(config_dict)
     if HAS_ROPE_PARAMETERS and rope:
         text["rope_parameters"] = rope
-    elif "rope_type" in rope:
-        text["rope_scaling"] = {**rope, "type": rope["rope_type"]}
-        text["rope_scaling"].pop("rope_theta", None)
-    if not HAS_ROPE_PARAMETERS and "rope_theta" in rope:
-        text["rope_theta"] = rope["rope_theta"]
+    if not HAS_ROPE_PARAMETERS:
+        if "rope_theta" in rope:
+            text["rope_theta"] = rope.pop("rope_theta")
+        text["rope_scaling"] = {"rope_type": "default", **rope}
     return config_dict
 
 
@@ -279,11 +254,7 @@ def _head_dim(text_config):
 
 def _rope_in(text_config):
     """The dict of a text config that names its rope type and sections."""
-    if HAS_ROPE_PARAMETERS:
-        return text_config.rope_parameters
-    if text_config.rope_scaling is None:
-        text_config.rope_scaling = {"rope_type": "default"}
-    return text_config.rope_scaling
+    return text_config.rope_parameters if HAS_ROPE_PARAMETERS else text_config.rope_scaling
 
 
 def _set_mark(text_config):
@@ -330,20 +301,14 @@ def mark(config_dict: dict) -> dict:
 
 def _level_of_caller():
     """The `stacklevel` of a warning that points at the user's line, through our files and transformers' own."""
-    frame, level = inspect.currentframe().f_back, 1
     between = re.compile("transformers|huggingface_hub|(configuration|modeling)_qwen2_5_vl_circle_rope")
-    while frame.f_back and between.match(frame.f_globals.get("__name__", "")):
-        frame, level = frame.f_back, level + 1
-    return level
+    modules = [info.frame.f_globals.get("__name__", "") for info in inspect.stack(0)[1:]]
+    return next((level for level, name in enumerate(modules, 1) if not between.match(name)), 1)
 
 
 def _auto_map(given):
-    """Our own `auto_map`, or a given one that names another repository's code.
-
-    Saving names the saved directory for the classes that it saves: they go back to that repository.
-    """
-    references = given.values() if isinstance(given, dict) else ()
-    repos = [reference.split("--")[0] for reference in map(str, references) if "--" in reference]
+    """Our own `auto_map`, or a given one of another repository's code, also where saving named the saved directory."""
+    repos = [name.split("--")[0] for name in map(str, (given or {}).values()) if "--" in name]
     if not repos:
         return dict(AUTO_MAP)
     return {key: name if "--" in str(name) else f"{repos[0]}--{name}" for key, name in given.items()}
@@ -352,13 +317,9 @@ def _auto_map(given):
 class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
     """Configuration of Qwen2.5-VL with Circle-RoPE or AGE.
 
-    Everything is Qwen2.5-VL's but for one block, `circle_rope`, whose keys and defaults the README lists. The block
-    may be given when the config is made or assigned later; it is validated either way, and `base` and `mrope_section`
-    are applied to the text config. Configs of Circle-RoPE V1 are understood: keys that they do not have keep V1's
-    defaults.
-
-    Raises:
-        ValueError: a block with an unknown key or a value that its key does not allow.
+    Everything is Qwen2.5-VL's but for one block, `circle_rope`, whose keys and defaults the README lists. It may be
+    given when the config is made or assigned later; either way a ValueError says what is not allowed, and `base` and
+    `mrope_section` are applied to the text config. Configs of Circle-RoPE V1 are understood, with V1's defaults.
     """
 
     model_type = "qwen2_5_vl_circle_rope_v2"
@@ -380,8 +341,7 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
         # However the block comes, it is checked before it counts.
         if key == "circle_rope":
             value = validate_circle_rope(value)
-            self._check_against_text_config(value)
-            self._apply_to_text_config(value)
+            self._fit_text_config(value)
             _set_mark(self.text_config)
         super().__setattr__(key, value)
 
@@ -396,11 +356,11 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
         config_dict["auto_map"] = _auto_map(config_dict.get("auto_map"))
         return json.dumps(config_dict, indent=2, sort_keys=True) + "\n"
 
-    def _check_against_text_config(self, block):
-        text_config = self.text_config
+    def _fit_text_config(self, block):
+        """Refuse a block that does not fit the text config, and apply what it has for it."""
+        text_config, section, base = self.text_config, block.get("mrope_section"), block.get("base")
         age_schedule(block.get("AGE_mode"), text_config.num_hidden_layers)
         head_dim = _head_dim(text_config)
-        section = block.get("mrope_section")
         if section is not None and sum(section) != head_dim // 2:
             raise ValueError(
                 f'circle_rope["mrope_section"] is {list(section)}, whose sum is {sum(section)}, but must be a list of '
@@ -413,20 +373,17 @@ class Qwen2_5_VLConfig_CircleRoPE_V2(Qwen2_5_VLConfig):
                 "mrope_section out for Qwen3-VL's share."
             )
 
-    def _apply_to_text_config(self, block):
-        text_config = self.text_config
         theta_in = text_config.rope_parameters if HAS_ROPE_PARAMETERS else text_config.__dict__
-        base, rope_theta = block.get("base"), theta_in["rope_theta"]
-        if base is not None:
-            if base != rope_theta:
-                warnings.warn(
-                    f'circle_rope["base"] is {base}, but the checkpoint was trained with rope_theta {rope_theta}: its '
-                    f"weights need fine-tuning under the new base (leave the key out to keep {rope_theta}).",
-                    stacklevel=_level_of_caller(),
-                )
+        rope_theta = theta_in["rope_theta"]
+        if base not in (None, rope_theta):
+            warnings.warn(
+                f'circle_rope["base"] is {base}, but the checkpoint was trained with rope_theta {rope_theta}: its '
+                f"weights need fine-tuning under the new base (leave the key out to keep {rope_theta}).",
+                stacklevel=_level_of_caller(),
+            )
             theta_in["rope_theta"] = float(base)
-        if block.get("mrope_section") is not None:
-            _rope_in(text_config)["mrope_section"] = list(block["mrope_section"])
+        if section is not None:
+            _rope_in(text_config)["mrope_section"] = list(section)
 
     @property
     def interleaved_section(self) -> tuple[int, ...] | None:

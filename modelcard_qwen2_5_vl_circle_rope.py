@@ -13,10 +13,12 @@ from huggingface_hub import ModelCard, ModelCardData
 BEGIN, END = "<!-- circle-rope card -->", "<!-- end of circle-rope card -->"
 BLANK = "Model Card for Model ID"  # the heading of the form that huggingface_hub fills in where there is no card
 NO_CARD = "---\n{}\n---\n"
+# Ways of quantisation that are called as their package is.
+QUANTISERS = ("bitsandbytes", "torchao", "compressed-tensors", "hqq")
 
 MEANING = {
     "radius": "of the ring; `auto-k` is k times the picture's largest coordinate",
-    "circle_r": "radius of the ring; `auto-k` is k times the picture's largest coordinate",
+    "circle_r": "another name of `radius`",
     "alpha": "the share of the spatial angle in a token's place on the ring; the rest is its index",
     "method": "`circle` for the ring, `no_circle` for the flat grid in the ring's plane",
     "move_to_origin": "whether the grid is centred before its angles are taken",
@@ -26,8 +28,7 @@ MEANING = {
     "image_stride": "extra distance between one picture and the next",
     "base": "overrides the text model's `rope_theta`",
     "mrope_section": "overrides the text model's",
-    "mrope_interleaved": "whether t, h and w take the rotary frequencies in turns, as in Qwen3-VL; pretrained "
-    "Qwen2.5-VL weights know contiguous sections",
+    "mrope_interleaved": "whether t, h and w take the frequencies in turns, as in Qwen3-VL; Qwen2.5-VL's do not",
 }
 
 TUNED = """\
@@ -35,9 +36,6 @@ TUNED = """\
 
 Converted weights need fine-tuning, for they were trained with other positions than they see. The paper reports that
 cost: behind the baseline at 3k steps, ahead of it at 8.5k."""
-
-# Ways of quantisation that are called as their package is.
-QUANTISERS = ("bitsandbytes", "torchao", "compressed-tensors", "hqq")
 
 CARD = Template("""\
 $title
@@ -71,10 +69,9 @@ model = AutoModelForImageTextToText.from_pretrained("$repo", trust_remote_code=T
 processor = AutoProcessor.from_pretrained("$repo", trust_remote_code=True)
 
 content = [{"type": "image", "image": "photo.jpg"}, {"type": "text", "text": "What is in this picture?"}]
-inputs = processor.apply_chat_template(
-    [{"role": "user", "content": content}],
-    add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
-)
+chat = [{"role": "user", "content": content}]
+options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
+inputs = processor.apply_chat_template(chat, **options)
 output = model.generate(**inputs.to(model.device), max_new_tokens=128)
 print(processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)[0])
 ```
@@ -105,26 +102,13 @@ $licence
 """)
 
 
-def make_card(
-    own: ModelCard,
-    block: dict,
-    schedule: tuple[str, ...],
-    repo: str,
-    data: dict,
-    quantization: dict | None = None,
-    is_adapter: bool = False,
-    **words: str,
-) -> str:
+def make_card(own: ModelCard, block, schedule, repo, data: dict, quantization=None, is_adapter=False, **words) -> str:
     """The whole text of the card of a converted or fine-tuned checkpoint.
 
-    Args:
-        own: the owner's card: its text and metadata stay, and only the part between our two marks is written anew.
-        block, schedule, repo: the `circle_rope` block, every layer's geometry, and the id that the examples load.
-        data: metadata: what fills up the owner's, and `base_model` (None where it is not known), `license` and what
-            belongs to it, which count over the owner's.
-        quantization: the `quantization_config`, where the weights are quantised; its package is needed for loading.
-        is_adapter: whether what is published is an adapter of the base.
-        words: `intro`, `code`, `commit` and `tuning` of the template, where they are not the usual ones.
+    The text and metadata of the owner's `own` card stay: only the part between our two marks is written anew. The
+    examples load `repo`. `data` fills up the owner's metadata; `base_model` (or None), `license` and its companions
+    count over it. The package of a `quantization` is needed for loading. `words` are `intro`, `code`, `commit` and
+    `tuning` of the template, where they are not the usual ones.
     """
     base, method = data["base_model"], (quantization or {}).get("quant_method")
     usual = {"intro": f"Made from {origin(base)}.", "code": "this repo", "commit": "COMMIT", "tuning": TUNED}
@@ -133,21 +117,16 @@ def make_card(
         title="## Circle-RoPE" if own.text.strip() and BEGIN not in own.text else f"# {repo.split('/')[-1]}",
         block=json.dumps(block, indent=2, ensure_ascii=False),
         meaning="\n".join(f"- `{key}`: {MEANING[key]}." for key in block),
-        schedule=_schedule_in_words(schedule),
+        schedule=schedule_in_words(schedule),
         repo=repo,
         quantiser=f" {method}" if method in QUANTISERS else "",
         licence=licence_sentence(data, base),
     )
     counts = {key: value for key, value in data.items() if key == "base_model" or key.startswith("license")}
-    data = {
-        "pipeline_tag": "image-text-to-text",
-        "base_model_relation": "adapter" if is_adapter else "finetune",
-        **data,
-        **own.data.to_dict(),
-        "library_name": "peft" if is_adapter else "transformers",
-        **counts,
-    }
-    return assemble_card(own, text, data, ["circle-rope", *(["age"] if len(set(schedule)) > 1 else []), "qwen2_5_vl"])
+    counts["library_name"] = "peft" if is_adapter else "transformers"
+    usual = {"pipeline_tag": "image-text-to-text", "base_model_relation": "adapter" if is_adapter else "finetune"}
+    tags = ["circle-rope", *(["age"] if len(set(schedule)) > 1 else []), "qwen2_5_vl"]
+    return assemble_card(own, text, {**usual, **data, **own.data.to_dict(), **counts}, tags)
 
 
 def complete_card(path: Path, repo: str, config) -> None:
@@ -160,7 +139,7 @@ def complete_card(path: Path, repo: str, config) -> None:
         ModelCard(card.read_text(encoding="utf-8") if card.is_file() else NO_CARD) for card in (path, source)
     )
     if BLANK in own.text:
-        own = ModelCard(f"---\n{own.data.to_yaml()}\n---\n")
+        own.text = ""
     said = {**before.data.to_dict(), **own.data.to_dict()}
     base = said.get("base_model")
     base = base[0] if isinstance(base, list) and base else base
@@ -168,10 +147,8 @@ def complete_card(path: Path, repo: str, config) -> None:
         base = config.name_or_path
     licence = {key: said[key] for key in ("license", "license_name", "license_link") if said.get(key)}
     data = {"language": said.get("language"), "base_model": base, **(licence or {"license": "unknown"})}
-    is_adapter = path.with_name("adapter_config.json").is_file()
-    quantization = config.to_dict().get("quantization_config")
-    text = make_card(own, config.circle_rope, config.schedule, repo, data, quantization, is_adapter)
-    path.write_text(text, encoding="utf-8")
+    how = config.to_dict().get("quantization_config"), path.with_name("adapter_config.json").is_file()
+    path.write_text(make_card(own, config.circle_rope, config.schedule, repo, data, *how), encoding="utf-8")
 
 
 def assemble_card(own: ModelCard, text: str, data: dict, tags: list[str]) -> str:
@@ -182,11 +159,9 @@ def assemble_card(own: ModelCard, text: str, data: dict, tags: list[str]) -> str
         data.pop("base_model_relation")
     card_data = ModelCardData(**data, tags=list(dict.fromkeys([*known, *tags, "multimodal", "custom_code"])))
     part, kept = f"{BEGIN}\n{text.strip()}\n{END}", own.text.strip()
-    if BEGIN in kept and END in kept:
-        before, rest = kept.split(BEGIN, 1)
-        kept = before + part + rest.split(END, 1)[1]
-    else:
-        kept = f"{kept}\n\n{part}" if kept else part
+    before, _, rest = kept.partition(BEGIN)
+    _, end, behind = rest.partition(END)
+    kept = before + part + behind if end else f"{kept}\n\n{part}".strip()
     return f"---\n{card_data.to_yaml().strip()}\n---\n\n{kept}\n"
 
 
@@ -204,7 +179,7 @@ def licence_sentence(licence: dict[str, str], base_model: str | None) -> str:
     return f"The weights are under the licence of {base_model or 'the base'}: {name}. The code is Apache-2.0."
 
 
-def _schedule_in_words(schedule):
+def schedule_in_words(schedule):
     runs = [(name, [layer for layer, _ in run]) for name, run in groupby(enumerate(schedule), lambda pair: pair[1])]
     if len(runs) == 1:
         return f"all {len(schedule)} {schedule[0]}"

@@ -4,12 +4,9 @@ Only positions differ from upstream: the classes below compute them (`get_rope_i
 give every decoder layer the cos/sin of its own geometry. Weights, modules and forwards are upstream's.
 """
 
-import copy
 import functools
-import glob
 import inspect
 import json
-import os
 import re
 import warnings
 from pathlib import Path
@@ -17,19 +14,19 @@ from pkgutil import resolve_name
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from transformers import Cache, GenerationMixin, Qwen2ForCausalLM
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as upstream
 
 try:
     from .circle_rope_imp import Ends, Part, Record, VisionBlock, find_blocks, sequence_index, turns
-    from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
+    from .configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope, read_rope
     from .modelcard_qwen2_5_vl_circle_rope import complete_card
 except ImportError:  # the repo's root is not a package when it is imported from itself
     if __package__:
         raise
     from circle_rope_imp import Ends, Part, Record, VisionBlock, find_blocks, sequence_index, turns
-    from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope
+    from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2, plain_rope, read_rope
     from modelcard_qwen2_5_vl_circle_rope import complete_card
 
 
@@ -50,30 +47,24 @@ RELIED_ON = (
     (f"{_QWEN}.Qwen2_5_VLDecoderLayer.forward", ("position_embeddings",)),
     (f"{_QWEN}.Qwen2_5_VLTextModel.forward", _TOKENS),
     (f"{_QWEN}.Qwen2_5_VLModel.forward", (*_TOKENS, *VISION)),
-    (f"{_QWEN}.Qwen2_5_VisionTransformerPretrainedModel", ()),
-    ("PreTrainedModel._from_config", ()),
     ("GenerationMixin._get_candidate_generator", ("model_kwargs",)),
-    ("PreTrainedModel._supports_flex_attn", ()),
-    ("PreTrainedModel._auto_class", ()),
     ("PreTrainedModel._upload_modified_files", ("working_dir", "repo_id")),
+    *((f"PreTrainedModel.{name}", ()) for name in ("_from_config", "_supports_flex_attn", "_auto_class")),
+    (f"{_QWEN}.Qwen2_5_VisionTransformerPretrainedModel", ()),
     ("Qwen2ForCausalLM._tp_plan", ()),
     ("Qwen2_5_VLTextConfig._attn_implementation", ()),
 )
-
 # A key of a dict that the auto classes hand to `from_pretrained`.
 RELIED_ON_KEY = "_adapter_model_path"
 
 # How a release makes the positions of a generation: newer ones up front, older ones step by step.
 POSITIONS_UP_FRONT = ("GenerationMixin._prepare_position_ids_for_generation", ("inputs_tensor", "model_kwargs"))
 POSITIONS_BY_STEP = ("GenerationMixin.prepare_inputs_for_generation", ("cache_position",))
-
 # Newer releases begin a text at its slot, behind the pads in front of it, older ones at 0.
 TEXT_BEHIND_PADS = (f"{_QWEN}.Qwen2_5_VLModel.compute_3d_position_ids", ())
-
-# How a release finds the older names that it saves tensors under: newer ones in a register, older ones by attribute.
-NAMES_IN_REGISTER = ("conversion_mapping.register_checkpoint_conversion_mapping", ("mapping", "overwrite"))
+# How a release finds the older names that it saves tensors under: newer ones in a model, older ones in its class.
+NAMES_BY_RENAMINGS = ("conversion_mapping.WeightRenaming", ())
 NAMES_BY_ATTRIBUTE = ("PreTrainedModel._checkpoint_conversion_mapping", ())
-
 # The newest releases hand each chunk of a chunked prefill its part of the pictures, the oldest split text alone; those
 # between lose their way, in stock models too, and get one whole prefill.
 CHUNKS_WITH_PICTURES = ("generation.utils._slice_mm_encoder_output", ())
@@ -90,7 +81,8 @@ def _is_there(path, arguments):
 
 def _check_upstream():
     """Refuse a release, by an ImportError, on which something that we rely on is gone or has another shape."""
-    either = ((POSITIONS_UP_FRONT, POSITIONS_BY_STEP), (NAMES_IN_REGISTER, NAMES_BY_ATTRIBUTE))
+    ropes = tuple(("Qwen2_5_VLTextConfig", (name,)) for name in ("rope_parameters", "rope_scaling"))
+    either = ((POSITIONS_UP_FRONT, POSITIONS_BY_STEP), (NAMES_BY_RENAMINGS, NAMES_BY_ATTRIBUTE), ropes)
     for ways in (*((needed,) for needed in RELIED_ON), *either):
         if not any(_is_there(*way) for way in ways):
             path, arguments = ways[0]
@@ -105,7 +97,7 @@ _check_upstream()
 
 # Looked up once: the first is asked at every step of generate.
 KEEPS_POSITIONS_UP_FRONT = _is_there(*POSITIONS_UP_FRONT)
-HAS_REGISTER_OF_NAMES = _is_there(*NAMES_IN_REGISTER)
+SAVES_BY_RENAMINGS = _is_there(*NAMES_BY_RENAMINGS)
 TEXT_BEGINS_AT_ITS_SLOT = _is_there(*TEXT_BEHIND_PADS)
 
 
@@ -127,21 +119,17 @@ def _by_name(function):
 
 # ---- Names of tensors -----------------------------------------------------------------------------------------------
 
-
 # Official checkpoints, V1 and whatever transformers 5 saves name their tensors by an older layout of the modules.
 OLD_TEXT = r"^model(?!\.(language_model|visual))"
 OLD_LAYOUT = {r"^visual": "model.visual", OLD_TEXT: "model.language_model"}
-
-# The same for the model without its head, whose own names have no `model.` in front. Releases with a register take it
-# off by themselves; older ones do not, and save under the last pattern itself, read backwards: so it has no backslash.
+# The same for the model without its head, whose own names have no `model.` in front. Newer releases take it off by
+# themselves; older ones do not, and save under the last pattern itself, read backwards: so it has no backslash.
 HEADLESS_LAYOUT = {OLD_TEXT: "language_model"}
-if not HAS_REGISTER_OF_NAMES:
+if not SAVES_BY_RENAMINGS:
     HEADLESS_LAYOUT |= {r"^model.language_model": "language_model", r"^model.visual": "visual"}
 
 # Under ZeRO-3, 5.23 and 5.24 save a stock model's text part under one `model.` too many: read, never written.
 DOUBLED = r"^model\.model\."
-
-ADAPTER_CONFIG = "adapter_config.json"
 
 # A task's own head may be missing from a checkpoint, or left over from it.
 BODY = re.compile(r"(^|\.)(language_model|visual|embed_tokens|layers|blocks)\.")
@@ -157,57 +145,55 @@ def new_name(name: str) -> str:
 def _rename_old_layout(model, state_dict, prefix, *args):
     """Hook of `load_state_dict`: tensors that are named by the older layout of the modules get their new names."""
     for name in [name for name in state_dict if name.startswith(prefix)]:
-        renamed = prefix + new_name(name[len(prefix) :])
-        if renamed != name:
-            state_dict[renamed] = state_dict.pop(name)
+        state_dict[prefix + new_name(name[len(prefix) :])] = state_dict.pop(name)
 
 
 class ReadsEveryLayout:
     """Mixed into a model class: `from_pretrained` reads every layout of names, and refuses a load that misses one.
 
-    Releases look their own renamings up by the class, its attributes or its `model_type`, and most of them not for
-    custom code; `key_mapping` is the public way, and the same everywhere.
+    Most releases do not look their own renamings up for custom code; `key_mapping` is the public way everywhere.
     """
 
     layout = OLD_LAYOUT
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
-        """Upstream's `from_pretrained`.
+        """Upstream's; an adapter's folder loads its base under the config in that folder, whatever the base's own.
 
-        An adapter's folder with the config that it was trained with loads its base under that config, whatever block
-        the base's own has.
-
-        Raises:
-            ValueError: tensors of the checkpoint have no place in the model, or tensors of the model no value, for
-                their names. A load that is partial on purpose (from a `state_dict`) goes through.
+        A ValueError where tensors of the checkpoint have no place in the model, or tensors of the model no value, for
+        their names. A load that is partial on purpose (from a `state_dict`) goes through.
         """
         name, kwargs = _base_of_adapter(cls, pretrained_model_name_or_path, kwargs)
         doubled = {DOUBLED: f"{cls.layout[OLD_TEXT]}."}
         kwargs["key_mapping"] = {**doubled, **cls.layout, **(kwargs.get("key_mapping") or {})}
-        is_partial = kwargs.get("state_dict") is not None
         model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
         head = getattr(model.get_output_embeddings(), "weight", None)  # trainers put other modules there
         if head is not None and head.is_meta and not model.get_input_embeddings().weight.is_meta:
             model.tie_weights()  # a release leaves a tied head of custom code without values
-        if not is_partial:
+        if kwargs.get("state_dict") is None:
             _refuse_misnamed(model, info)
-        if HAS_REGISTER_OF_NAMES:
-            _save_under_older_names(model, cls.layout)
         return (model, info) if output_loading_info else model
+
+    def save_pretrained(self, *args, **kwargs):
+        """Upstream's, under the older names as stock does, whichever the model was read under."""
+        if SAVES_BY_RENAMINGS:  # all those that a load used, and under ZeRO-3 those that it did not use as well
+            from transformers.conversion_mapping import WeightRenaming
+
+            used = getattr(self, "_weight_conversions", None) or ()
+            kept = [entry for entry in used if not isinstance(entry, WeightRenaming)]
+            self._weight_conversions = kept + [WeightRenaming(*pair) for pair in self.layout.items()]
+        return super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
 
 
 def _base_of_adapter(cls, name, kwargs):
     """What to load where an adapter's folder was named: its base, with the config in that folder."""
     adapter_kwargs = kwargs.get("adapter_kwargs") or {}
     folder = adapter_kwargs.get(RELIED_ON_KEY) or name  # auto classes may have gone to the base already
-    if not isinstance(folder, (str, os.PathLike)):
+    files = {path.name: path for path in Path(folder).glob("*.*")} if folder else {}
+    is_model = any(re.fullmatch(r"model.*\.safetensors", file) for file in files)
+    if is_model or not {"adapter_config.json", "config.json"} <= files.keys():
         return name, kwargs
-    weights = glob.glob("model*.safetensors", root_dir=folder)
-    if weights or not all(os.path.isfile(os.path.join(folder, file)) for file in (ADAPTER_CONFIG, "config.json")):
-        return name, kwargs
-    with open(os.path.join(folder, ADAPTER_CONFIG), encoding="utf-8") as file:
-        adapter = json.load(file)
+    adapter = json.loads(files["adapter_config.json"].read_text(encoding="utf-8"))
     if kwargs.get("config") is None or name != folder:
         kwargs["config"] = cls.config_class.from_pretrained(folder)
     kwargs["adapter_kwargs"] = {**adapter_kwargs, RELIED_ON_KEY: folder}
@@ -226,10 +212,11 @@ def _refuse_misnamed(model, info):
         if getattr(model.config, "quantization_config", None) and any("visual." in name for name in (*lost, *empty)):
             # llm-compressor writes the names of the checkpoint there, and loading looks for the model's.
             advice = "add 're:.*visual.*' to quantization_config.ignore in config.json if they are not quantised"
+        lost_one, empty_one = (f" ({names[0]} is one)" if names else "" for names in (lost, empty))
         raise ValueError(
             f"{model.name_or_path or 'the checkpoint'} does not fit {type(model).__name__} by its tensors' names: "
-            f"{len(lost)} of its tensors have no place{f' ({lost[0]} is one)' if lost else ''}, and it lacks "
-            f"{len(empty)} tensors of the model's{f' ({empty[0]} is one)' if empty else ''}; {advice}."
+            f"{len(lost)} of its tensors have no place{lost_one}, and it lacks {len(empty)} tensors of the model's"
+            f"{empty_one}; {advice}."
         )
 
 
@@ -251,7 +238,7 @@ def slot_of(cache, kwargs):
     return int(cache.get_seq_length() if cache_position is None else cache_position[0])
 
 
-def mask_of_tokens(attention_mask: torch.Tensor | None, length: int | None = None) -> torch.Tensor | None:
+def mask_of_tokens(attention_mask: Tensor | None, length: int | None = None) -> Tensor | None:
     """The mask of the last `length` tokens, or of all, `(batch, length)`, 0 where padded; None where none is given.
 
     A mask of pairs of tokens (4-D, or flex attention's own) says nothing of padding, and counts as none. Behind a
@@ -264,49 +251,33 @@ def mask_of_tokens(attention_mask: torch.Tensor | None, length: int | None = Non
 
 def _seconds_of(videos, second_per_grid_ts):
     """Seconds between two frames, one number for each video."""
-    if second_per_grid_ts is None:
-        return [1.0] * len(videos)
     try:
-        seconds = torch.as_tensor(second_per_grid_ts)
+        seconds = torch.as_tensor(1.0 if second_per_grid_ts is None else second_per_grid_ts)
+        if seconds.shape in ((), (len(videos),)):
+            return seconds.expand(len(videos)).tolist()
+        given = f"the shape {tuple(seconds.shape)}"
     except (TypeError, ValueError, RuntimeError):
-        seconds = torch.empty(0, 0)
-    if seconds.ndim == 0:
-        return [seconds.item()] * len(videos)
-    if seconds.ndim > 1 or len(seconds) != len(videos):
-        given = f"the shape {tuple(seconds.shape)}" if seconds.numel() else f"the value {second_per_grid_ts!r}"
-        raise ValueError(
-            f"second_per_grid_ts has {given}, but video_grid_thw has {len(videos)} rows: give one number of seconds "
-            "for every video, or one for all."
-        )
-    return seconds.tolist()
+        given = f"the value {second_per_grid_ts!r}"
+    raise ValueError(
+        f"second_per_grid_ts has {given}, but video_grid_thw has {len(videos)} rows: give one number of seconds for "
+        "every video, or one for all."
+    )
 
 
-def vision_of(arguments):
-    """`image_grid_thw`, `video_grid_thw` and `second_per_grid_ts` among the arguments of a call."""
-    return tuple(arguments.get(key) for key in VISION)
-
-
-def has_grids(vision):
-    """Whether there is an image or a video in what `vision_of` gives."""
-    return vision[0] is not None or vision[1] is not None
+def has_grids(arguments):
+    """Whether there is an image or a video among the arguments of a call."""
+    return any(arguments.get(key) is not None for key in GRIDS)
 
 
 # ---- Carrying positions to the layers -------------------------------------------------------------------------------
 
 
-def split_position_rows(position_ids: torch.Tensor, num_geometries: int) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """Split a position tensor into its text row and the rows of the geometries.
+def split_position_rows(position_ids: Tensor, num_geometries: int) -> tuple[Tensor | None, Tensor]:
+    """Split a position tensor into its text row, int64 `(batch, seq)` or None, and the geometries' rows, float32.
 
-    Args:
-        position_ids: `(3 * num_geometries, batch, seq)`, or one row more with the integer text row in front; 3 rows,
-            4 with the text row, or `(batch, seq)` mean the same positions for every geometry.
-        num_geometries: how many geometries the model uses.
-
-    Returns:
-        The text row, int64 `(batch, seq)` or None, and the positions, float32 `(3 * num_geometries, batch, seq)`.
-
-    Raises:
-        ValueError: positions in half precision, or another number of rows.
+    `position_ids` is `(3 * num_geometries, batch, seq)`, or has the integer text row in front of that; 3 rows, 4 with
+    the text row, or `(batch, seq)` mean the same positions for every geometry. A ValueError for any other shape, and
+    for half precision.
     """
     if position_ids.dtype in (torch.float16, torch.bfloat16):
         raise ValueError(
@@ -315,13 +286,12 @@ def split_position_rows(position_ids: torch.Tensor, num_geometries: int) -> tupl
             "needed: switch off the casting of inputs (cast_forward_inputs=False in FSDP's MixedPrecision, "
             "fp16.auto_cast=false in DeepSpeed)."
         )
-    rows = 3 * num_geometries
+    rows, text_row = 3 * num_geometries, None
     if position_ids.ndim == 2:
         position_ids = position_ids.expand(3, -1, -1)
-    text_row = None
     if position_ids.ndim == 3 and position_ids.shape[0] in (4, rows + 1):
         text_row, position_ids = position_ids[0].long(), position_ids[1:]  # (batch, seq) and (3 or rows, batch, seq)
-    if position_ids.ndim == 3 and position_ids.shape[0] == 3:
+    if position_ids.ndim == 3 and position_ids.shape[0] == 3 != rows:
         position_ids = position_ids.repeat(num_geometries, 1, 1)
     if position_ids.ndim != 3 or position_ids.shape[0] != rows:
         raise ValueError(
@@ -332,23 +302,19 @@ def split_position_rows(position_ids: torch.Tensor, num_geometries: int) -> tupl
 
 
 class Qwen2_5_VLRotaryEmbedding_CircleRoPE_V2(upstream.Qwen2_5_VLRotaryEmbedding):
-    """Upstream's cos/sin, or several, which may leave out integer positions, and whose sections may take turns.
+    """Upstream's cos/sin, or those of several geometries; t, h and w may take their frequency pairs in turns."""
 
-    Upstream's text model calls it once more with the integer row that its masks use; no layer reads that result, so
-    within the text model there is none.
-
-    Attributes:
-        interleaved_section: frequency pairs of t, h and w that they take in turns; None for upstream's sections.
-    """
-
-    skips_integers = False
-    interleaved_section: tuple[int, ...] | None = None
+    interleaved_section: tuple[int, ...] | None = None  # pairs of t, h and w in turns; None for upstream's sections
+    skips_integers = False  # upstream's text model asks again, for the integer row of its masks: no layer reads it
 
     def forward(self, x, position_ids):
         if self.skips_integers and not position_ids.is_floating_point():
             return None
-        if len(position_ids) > 3:
-            return tuple(self(x, rows) for rows in position_ids.split(3))
+        if (geometries := len(position_ids) // 3) > 1:
+            # (3 * geometries, batch, seq) becomes (3, geometries * batch, seq), and that one cos and one sin.
+            rows = position_ids.unflatten(0, (-1, 3)).transpose(0, 1).flatten(1, 2)
+            cos, sin = (values.chunk(geometries, -3) for values in self.forward(x, rows))
+            return tuple(zip(cos, sin))
         if self.interleaved_section is None:
             return super().forward(x, position_ids)
         # Upstream's sections mean nothing where all three rows are the same: each row becomes a batch of such.
@@ -403,20 +369,16 @@ class Qwen2_5_VLTextModel_CircleRoPE_V2(upstream.Qwen2_5_VLTextModel):
 
     @_by_name(upstream.Qwen2_5_VLTextModel.forward)
     def forward(self, **kwargs):
-        input_ids, inputs_embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
-        if inputs_embeds is None and input_ids is not None:
-            kwargs |= {"input_ids": None, "inputs_embeds": self.embed_tokens(input_ids)}
-            inputs_embeds = kwargs["inputs_embeds"]
-        if inputs_embeds is not None:
+        if kwargs.get("inputs_embeds") is None and kwargs.get("input_ids") is not None:
+            kwargs["inputs_embeds"] = self.embed_tokens(kwargs.pop("input_ids"))
+        if (inputs_embeds := kwargs.get("inputs_embeds")) is not None:
             position_ids, cache = kwargs.get("position_ids"), find_cache(kwargs)
             if position_ids is None:
                 position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None]
                 position_ids = position_ids + (0 if cache is None else cache.get_seq_length())
             text_row, positions = split_position_rows(position_ids, self.num_geometries)
-            # (3 * geometries, batch, seq) becomes (3, geometries * batch, seq), and that one cos and one sin.
-            rows = positions.unflatten(0, (-1, 3)).transpose(0, 1).flatten(1, 2)
-            cos, sin = (values.chunk(self.num_geometries, -3) for values in self.rotary_emb(inputs_embeds, rows))
-            kwargs["geometry_embeddings"] = tuple(zip(cos, sin))
+            embeddings = self.rotary_emb(inputs_embeds, positions)
+            kwargs["geometry_embeddings"] = embeddings if self.num_geometries > 1 else (embeddings,)
             # Masks and packing are made from the text row alone, never from fractional positions. Upstream takes it as
             # the first of four rows; three rows say that there is none, and nothing reads them.
             nothing = inputs_embeds.new_empty((3, 1, 0), dtype=torch.long) if text_row is None else None
@@ -434,13 +396,9 @@ def batch_of(cache):
 
 
 class RecordedCache:
-    """Mixed into the class of a cache that we have filled: what it remembers follows what is done to it.
+    """Mixed into the class of a cache that we have filled: what it remembers follows what is done to it."""
 
-    Attributes:
-        record: a `Record` of its samples, in their order.
-    """
-
-    record: Record
+    record: Record  # of its samples, in their order
 
     def reorder_cache(self, beam_idx):
         super().reorder_cache(beam_idx)
@@ -478,23 +436,9 @@ def _new_recorded(cls):
 
 # ---- The model without its head -------------------------------------------------------------------------------------
 
-
 # Where the last model of this file came from. Some releases have one module for all directories of one name, and run
 # another directory's file in it, over what is here.
 _earlier, _origin = globals().get("_origin"), None
-
-
-def _warn_of_other_code(origin):
-    global _origin
-    _origin = origin
-    if _earlier not in (None, "", origin):
-        warnings.warn(
-            f"{_earlier} and {origin} have different modules, of which this transformers release keeps one set for "
-            "both names alike: models of either may run, and save, code of the other. Give their directories "
-            "different names, or load them in two processes.",
-            stacklevel=2,
-        )
-
 
 # Engines whose Transformers backends put integer positions of one geometry under any model, by their attention's name.
 ENGINES = ("vllm", "sglang", "tgi")
@@ -505,24 +449,15 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
 
     Attributes:
         geometries: those in use, circle first, in the order of the position rows.
-        rope_deltas: float32 `(batch, geometries)` of the last prefill, or None after text alone, for readers; a cache
-            goes on by itself. The next text token behind a sequence of n slots (pads counted) has the index
-            n + rope_deltas, for each geometry.
+        rope_deltas: float32 `(batch, geometries)` of the last prefill, or None after text alone, for readers: a text
+            token behind n slots (pads counted) has the index n + rope_deltas. A cache goes on by itself.
     """
 
-    config: Qwen2_5_VLConfig_CircleRoPE_V2
-    rope_deltas: torch.Tensor | None
     config_class = Qwen2_5_VLConfig_CircleRoPE_V2
     layout = HEADLESS_LAYOUT
     _auto_class = "AutoModel"
     _supports_flex_attn = True
     _checkpoint_conversion_mapping = HEADLESS_LAYOUT
-
-    def __new__(cls, config=None, *args, **kwargs):
-        # auto_map names one class for AutoModel; which of the two it is depends on the block.
-        if cls is Qwen2_5_VLModel_CircleRoPE_V2 and config is not None:
-            cls = _class_of(config)
-        return super().__new__(cls)
 
     def __init__(self, config):
         attention = str(config.text_config._attn_implementation)
@@ -534,7 +469,14 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             )
         # A block changed in place since it was assigned is validated here.
         config.circle_rope = config.circle_rope
-        _warn_of_other_code(config.name_or_path)
+        global _origin
+        _origin = config.name_or_path
+        if _earlier not in (None, "", _origin):
+            warnings.warn(
+                f"{_earlier} and {_origin} have different modules, of which this transformers release keeps one set: "
+                "either may run, and save, the other's code. Rename a directory, or load them in two processes.",
+                stacklevel=2,
+            )
         super(upstream.Qwen2_5_VLModel, self).__init__(config)
         self.visual = upstream.Qwen2_5_VisionTransformerPretrainedModel._from_config(config.vision_config)
         self.language_model = Qwen2_5_VLTextModel_CircleRoPE_V2._from_config(config.text_config, circle_config=config)
@@ -542,12 +484,15 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         self.post_init()
 
     def _reset_geometries(self):
+        if type(self) in (Qwen2_5_VLModel_CircleRoPE_V2, Qwen2_5_VLModel_AGE_V2):
+            # auto_map names one class for AutoModel; which of the two it is depends on the block.
+            has_mrope = "mrope" in self.config.geometries
+            self.__class__ = Qwen2_5_VLModel_AGE_V2 if has_mrope else Qwen2_5_VLModel_CircleRoPE_V2
         self.geometries = [self.config.make_geometry(name) for name in self.config.geometries]
         self.rope_deltas = None
         # What turns a key: the geometry of its layer, and the frequencies of t, h and w.
         of_layers = [self.geometries[number] for number in self.language_model.geometry_of_layer]
-        text_config, keys = self.config.text_config, ("rope_parameters", "rope_scaling", "rope_theta")
-        rope = [getattr(text_config, key, None) for key in keys]
+        rope = read_rope(self.config.text_config.to_dict())
         self.made_for = repr((of_layers, self.config.interleaved_section, rope))
 
     @property
@@ -558,89 +503,63 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
     def set_circle_rope(self, block: dict | None) -> None:
         """Put the model under another `circle_rope` block: config, schedule and class follow, weights stay.
 
-        What was computed under the old block, such as a cache or a position tensor, does not go with the new one.
-        `base` and `mrope_section` stay as they are where the block has none.
-
-        Args:
-            block: the whole new block, with the keys of `config.circle_rope`; None or `{}` for the defaults.
-
-        Raises:
-            ValueError: a block that is not allowed or does not fit the model; nothing has changed then.
+        `block` is the whole new block, None or `{}` for the defaults; `base` and `mrope_section` stay where it has
+        none. What was computed under the old block, such as a cache or a position tensor, does not go with the new
+        one. A ValueError for a block that is not allowed or does not fit the model; nothing has changed then.
         """
         self.config.circle_rope = block
         self.language_model.follow(self.config)
         self._reset_geometries()
-        if type(self) in (Qwen2_5_VLModel_CircleRoPE_V2, Qwen2_5_VLModel_AGE_V2):
-            # The class says whether some layers see M-RoPE, as if the model had been built under the block.
-            self.__class__ = _class_of(self.config)
 
     def get_rope_index(
-        self,
-        input_ids: torch.LongTensor,
-        image_grid_thw: torch.LongTensor | None = None,
-        video_grid_thw: torch.LongTensor | None = None,
-        second_per_grid_ts: torch.Tensor | float | None = None,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, input_ids, image_grid_thw=None, video_grid_thw=None, second_per_grid_ts=None, attention_mask=None, **rest
+    ) -> tuple[Tensor, Tensor]:
         """Position indices of whole sequences, for every geometry in use (circle first).
 
         Modality is read from `input_ids`; anything else (such as `mm_token_type_ids`) is accepted and not needed.
+        A ValueError if the placeholder tokens do not fit the grids, or second_per_grid_ts the videos.
 
         Args:
             input_ids: int64 `(batch, seq)`.
-            image_grid_thw: int64 `(images, 3)`, grids before the spatial merge, in the order of the batch.
-            video_grid_thw: int64 `(videos, 3)`, likewise.
+            image_grid_thw, video_grid_thw: int64 `(blocks, 3)`, grids before the spatial merge, in the batch's order.
             second_per_grid_ts: float `(videos,)`, seconds between two frames, or one number for all; 1 if not given.
             attention_mask: `(batch, seq)`, 0 where padded.
 
         Returns:
             position_ids: float32 `(3 * geometries, batch, seq)`, 0 where padded.
             rope_deltas: float32 `(batch, geometries)`, index of a text token that comes next, minus seq.
-
-        Raises:
-            ValueError: the placeholder tokens do not fit the grids, or second_per_grid_ts does not fit the videos.
         """
-        vision = (image_grid_thw, video_grid_thw, second_per_grid_ts)
-        if not has_grids(vision):
+        values = image_grid_thw, video_grid_thw, second_per_grid_ts, attention_mask
+        arguments = dict(zip((*VISION, "attention_mask"), values))
+        if not has_grids(arguments):
             input_ids = torch.zeros_like(input_ids)  # as upstream: without any picture, placeholders are text
-        rows, ends, _ = self._lay_out(input_ids, vision, mask_of_tokens(attention_mask, input_ids.shape[1]))
+        rows, ends, _ = self._lay_out(input_ids, arguments)
         return rows.to(input_ids.device), ends.deltas(input_ids.shape[1]).to(input_ids.device)
 
-    def _lay_out(self, input_ids, vision, mask, before=None):
+    def _lay_out(self, input_ids, arguments, before=None):
         """Rows, ends and vision blocks of tokens, all on the CPU: `sequence_index` of what their ids say."""
-        ids, mask, *vision = (
-            tensor.cpu() if torch.is_tensor(tensor) else tensor for tensor in (input_ids, mask, *vision)
-        )
+        mask = mask_of_tokens(arguments.get("attention_mask"), input_ids.shape[1])
+        mask = None if mask is None else mask.cpu()
         real = None if mask is None or mask.numpy().all() else mask.bool()
-        blocks = self.vision_blocks(ids, *vision, real)
-        return *sequence_index(blocks, real, tuple(ids.shape), self.geometries, before), blocks
-
-    def merged_grids(self, grid_thw: torch.LongTensor | None) -> list[tuple[int, int, int]]:
-        """Grids `(blocks, 3)` on the CPU as (t, h, w) each in language-model tokens."""
-        if grid_thw is None:
-            return []
-        merge = self.config.vision_config.spatial_merge_size
-        return [(t, h // merge, w // merge) for t, h, w in grid_thw.tolist()]
+        blocks = self.vision_blocks(input_ids.cpu(), *map(arguments.get, VISION), real)
+        return *sequence_index(blocks, real, tuple(input_ids.shape), self.geometries, before), blocks
 
     def vision_blocks(
-        self,
-        input_ids: torch.LongTensor,
-        image_grid_thw: torch.LongTensor | None = None,
-        video_grid_thw: torch.LongTensor | None = None,
-        second_per_grid_ts: torch.Tensor | float | None = None,
-        real: torch.Tensor | None = None,
+        self, input_ids, image_grid_thw=None, video_grid_thw=None, second_per_grid_ts=None, real=None
     ) -> list[VisionBlock]:
         """Where the images and videos of a batch stand: `get_rope_index`'s arguments on the CPU, with a bool mask."""
-        images, videos = self.merged_grids(image_grid_thw), self.merged_grids(video_grid_thw)
-        frequency = self.config.vision_config.tokens_per_second if videos else None
-        intervals = [frequency * second for second in _seconds_of(videos, second_per_grid_ts)]
+        vision, merge = self.config.vision_config, self.config.vision_config.spatial_merge_size
+        images, videos = (
+            [] if grid_thw is None else [(t, h // merge, w // merge) for t, h, w in grid_thw.tolist()]
+            for grid_thw in (image_grid_thw, video_grid_thw)
+        )
+        intervals = [vision.tokens_per_second * second for second in _seconds_of(videos, second_per_grid_ts)]
         return [
             *find_blocks(input_ids, real, self.config.image_token_id, images, [0.0] * len(images), "image"),
             *find_blocks(input_ids, real, self.config.video_token_id, videos, intervals, "video"),
         ]
 
-    def placeholder_ids(self, inputs_embeds: torch.Tensor) -> torch.LongTensor:
+    def placeholder_ids(self, inputs_embeds: Tensor) -> Tensor:
         """Token ids `(batch, seq)` as far as positions need them, read back from embeddings `(batch, seq, hidden)`."""
         input_ids = torch.zeros(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
         for token_id in (self.config.image_token_id, self.config.video_token_id):
@@ -648,36 +567,28 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             input_ids.masked_fill_((inputs_embeds == token).all(-1), token_id)
         return input_ids
 
-    def is_placeholder(self, input_ids: torch.LongTensor) -> torch.Tensor:
+    def is_placeholder(self, input_ids: Tensor) -> Tensor:
         """Which of these tokens stand for an image or a video: bool, of the same shape."""
         return (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
 
     def next_positions(
-        self, input_ids, vision=(None, None, None), attention_mask=None, slot=0, record=None, begins_at_slot=False
-    ) -> tuple[Part, tuple[int, torch.Tensor]]:
-        """Positions of the tokens that come behind `slot` cached ones: all that the model makes come from here.
+        self, input_ids, arguments, slot=0, record=None, begins_at_slot=False
+    ) -> tuple[Part, tuple[int, Tensor]]:
+        """Tokens behind `slot` cached ones, and `text_from` then: all positions that the model makes come from here.
 
-        Args:
-            input_ids: the new tokens alone, `(batch, seq)`.
-            vision: `image_grid_thw`, `video_grid_thw` and `second_per_grid_ts` of the new images and videos alone.
-            attention_mask: `(batch, slot + seq)` or `(batch, seq)`, 0 where padded.
-            slot: slots in the cache, pads counted.
-            record: what the cache remembers; None where others filled it, with text.
-            begins_at_slot: whether the first text has the index of its slot, pads in front of it counted.
-
-        Returns:
-            The new tokens, and a slot from which on all is text, with the positions of a text token there, float32
-            `(3 * geometries, batch, 1)`.
+        `input_ids` are the new tokens alone, `(batch, seq)`; `arguments` are the call's, with the grids and seconds of
+        the new images and videos alone and an `attention_mask` of `(batch, slot + seq)` or `(batch, seq)`, 0 where
+        padded; `record` is what the cache remembers, None where others filled it, with text. With `begins_at_slot`
+        the first text has the index of its slot, pads in front of it counted.
         """
         (batch, length), device, count = input_ids.shape, input_ids.device, len(self.geometries)
-        mask = mask_of_tokens(attention_mask, length)
+        mask = mask_of_tokens(arguments.get("attention_mask"), length)
         if slot == 0:
             self.rope_deltas = None
-        if has_grids(vision) and (slot == 0 or bool(self.is_placeholder(input_ids).any())):
+        if has_grids(arguments) and (slot == 0 or bool(self.is_placeholder(input_ids).any())):
             before = record.ends(slot) if record else Ends.of_text(slot, count, batch)
-            rows, ends, blocks = self._lay_out(input_ids, vision, mask, before)
-            is_picture = torch.zeros(batch, length, dtype=torch.bool, device="cpu")
-            begins = is_picture.clone()
+            rows, ends, blocks = self._lay_out(input_ids, arguments, before)
+            is_picture, begins = torch.zeros(2, batch, length, dtype=torch.bool, device="cpu")
             for block in blocks:
                 is_picture[block.sample, block.slot : block.slot + block.length] = True
                 begins[block.sample, block.slot] = True
@@ -724,17 +635,17 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
         for pixels, grid_thw in zip(PIXELS, GRIDS):
             if kwargs.get(grid_thw) is None and kwargs.get(pixels) is not None:
                 raise ValueError(f"{pixels} was given without {grid_thw}: pass both, as the processor returns them.")
-        slot, vision, tokens = slot_of(cache, kwargs), vision_of(kwargs), kwargs.get("input_ids")
+        slot, tokens = slot_of(cache, kwargs), kwargs.get("input_ids")
         if tokens is None:
             embeds = kwargs["inputs_embeds"]
-            tokens = self.placeholder_ids(embeds) if has_grids(vision) else embeds[..., 0]
+            tokens = self.placeholder_ids(embeds) if has_grids(kwargs) else embeds[..., 0]
         if slot and getattr(cache, "has_unknown_positions", False):
             raise ValueError(
                 "the cache was filled by a compiled call that was given position_ids, which it cannot look at: "
                 "pass position_ids for the tokens behind them as well."
             )
         record = self.record_of(cache, len(tokens)) if slot else None
-        return self.next_positions(tokens, vision, kwargs.get("attention_mask"), slot, record, TEXT_BEGINS_AT_ITS_SLOT)
+        return self.next_positions(tokens, kwargs, slot, record, TEXT_BEGINS_AT_ITS_SLOT)
 
     @torch.compiler.disable
     def remember(self, cache: Cache, part: Part, text_from=None) -> None:
@@ -748,8 +659,8 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             cache.__dict__.pop("has_unknown_positions", None)
         cache.record.add(part, text_from)
 
-    def _check_given(self, kwargs, cache):
-        """Slot and rows of tokens whose positions were passed in."""
+    def _given(self, kwargs, cache):
+        """Tokens of a forward whose positions were passed in."""
         text_row, rows = split_position_rows(kwargs["position_ids"], len(self.geometries))
         if text_row is not None and text_row.shape[-1] > 1 and (kwargs["position_ids"][0] != text_row).any():
             raise ValueError(
@@ -757,16 +668,10 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
                 "token's integer place in its sample: put that in front of get_rope_index's rows, or leave the text "
                 "row out."
             )
+        slot, tokens, length = slot_of(cache, kwargs), kwargs.get("input_ids"), rows.shape[-1]
         if cache is not None:
-            tokens = kwargs.get("input_ids")
             self.record_of(cache, len(kwargs["inputs_embeds"] if tokens is None else tokens))
-        return slot_of(cache, kwargs), rows
-
-    @torch.compiler.disable
-    def _given(self, kwargs, slot, rows):
-        """Tokens of a forward whose positions were passed in."""
-        tokens, length = kwargs.get("input_ids"), rows.shape[-1]
-        if length == 1:
+        if length == 1 or (cache is None and kwargs.get("use_cache") is False):  # then nobody remembers them
             return Part(slot, rows.clone())
         if tokens is None:
             tokens = self.placeholder_ids(kwargs["inputs_embeds"])
@@ -785,24 +690,19 @@ class Qwen2_5_VLModel_CircleRoPE_V2(ReadsEveryLayout, upstream.Qwen2_5_VLModel):
             part, text_from = self._make_positions(kwargs, cache)
             kwargs["position_ids"] = part.rows
         elif not torch.compiler.is_compiling():
-            slot, rows = self._check_given(kwargs, cache)
+            part = self._given(kwargs, cache)
         outputs = super().forward(**kwargs)
         cache = find_cache(outputs) if cache is None else cache
-        if cache is not None and torch.compiler.is_compiling() and part is None:
-            # One graph takes positions and cannot look at them: a cache is left as it is, but for a word.
-            if kwargs["position_ids"].shape[-1] > 1 and not isinstance(cache, RecordedCache):
-                cache.has_unknown_positions = True
-        elif cache is not None:
-            self.remember(cache, part or self._given(kwargs, slot, rows), text_from)
+        if cache is not None and part is not None:
+            self.remember(cache, part, text_from)
+        elif cache is not None and kwargs["position_ids"].shape[-1] > 1 and not isinstance(cache, RecordedCache):
+            # One compiled graph takes positions and cannot look at them: a cache is left as it is, but for a word.
+            cache.has_unknown_positions = True
         return outputs
 
 
 class Qwen2_5_VLModel_AGE_V2(Qwen2_5_VLModel_CircleRoPE_V2):
     """Qwen2.5-VL without its head, under AGE: a schedule in which some layers, or all, see M-RoPE."""
-
-
-def _class_of(config):
-    return Qwen2_5_VLModel_AGE_V2 if "mrope" in config.geometries else Qwen2_5_VLModel_CircleRoPE_V2
 
 
 # ---- Generate -------------------------------------------------------------------------------------------------------
@@ -813,7 +713,7 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
 ):
     """Qwen2.5-VL under Circle-RoPE or AGE, as the config's `circle_rope` block says."""
 
-    config: Qwen2_5_VLConfig_CircleRoPE_V2
+    # Auto classes of some releases derive a class of their own, which cannot be pickled, where no base is the mixin.
     config_class = Qwen2_5_VLConfig_CircleRoPE_V2
     _auto_class = "AutoModelForImageTextToText"
     _supports_flex_attn = True
@@ -841,7 +741,16 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
 
     @_by_name(GenerationMixin.generate)
     def generate(self, **kwargs):
-        return super().generate(**_whole_prefill(kwargs, self.generation_config))
+        """Upstream's, without a chunked prefill that the release cannot do."""
+        config = kwargs.get("generation_config") or self.generation_config
+        chunk_size = kwargs.get("prefill_chunk_size", getattr(config, "prefill_chunk_size", None))
+        has_pictures = any(kwargs.get(key) is not None for key in PIXELS)
+        can_split = _is_there(*CHUNKS_WITH_PICTURES) or (_is_there(*CHUNKS_OF_TEXT) and not has_pictures)
+        if chunk_size is not None and not can_split:
+            words = "prefill_chunk_size is ignored: this transformers release cannot split such a prompt."
+            warnings.warn(words, stacklevel=3)
+            kwargs["prefill_chunk_size"] = None
+        return super().generate(**kwargs)
 
     def _refuse_pictures(self, *prompts):
         if any(self.model.is_placeholder(torch.as_tensor(tokens)).any() for tokens in prompts):
@@ -859,39 +768,35 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         """Upstream's manager of continuous batching; its `add_request` raises as `generate_batch` does."""
         manager = super().init_continuous_batching(*args, **kwargs)
         add_request = manager.add_request
-
-        @functools.wraps(add_request)
-        def add_text(input_ids, *args, **kwargs):
-            self._refuse_pictures(input_ids)
-            return add_request(input_ids, *args, **kwargs)
-
-        manager.add_request = add_text
+        manager.add_request = lambda input_ids, *args, **kwargs: (
+            self._refuse_pictures(input_ids) or add_request(input_ids, *args, **kwargs)
+        )
         return manager
 
-    def _positions_of_prompt(self, tokens, length, slot, cache, model_kwargs):
-        """The last `length` tokens of a sequence, their positions with them, and its pictures that are not cached yet.
+    def _positions_of_prompt(self, tokens, length, model_kwargs):
+        """`next_positions` of the last `length` tokens of a sequence, and what its arguments become behind a cache.
 
-        `tokens` are ids or embeddings, of the whole sequence or of the new part alone; `model_kwargs` hold the images
-        and videos of the whole sequence or of its new part.
+        `tokens` are ids or embeddings and `model_kwargs` hold pictures, of the whole sequence or its new part alone.
         """
-        model, mask = self.model, model_kwargs.get("attention_mask")
+        model, cache = self.model, find_cache(model_kwargs)
+        slot = slot_of(cache, model_kwargs)
         input_ids = tokens if tokens.ndim == 2 else model.placeholder_ids(tokens)
         record = model.record_of(cache, len(input_ids)) if slot else None
-        uncached = self._uncached_pictures(input_ids, length, slot, model_kwargs)
-        given, vision, new = vision_of(model_kwargs), vision_of(uncached), input_ids[:, -length:]
-        if slot and record is None and has_grids(given) and model.is_placeholder(input_ids[:, :-length]).any():
+        uncached, new = self._uncached_pictures(input_ids, length, slot, model_kwargs), input_ids[:, -length:]
+        if slot and record is None and has_grids(model_kwargs) and model.is_placeholder(input_ids[:, :-length]).any():
             # Somebody else filled the cache, with pictures that came along once more.
-            model.remember(cache, model.next_positions(input_ids, given, mask)[0])
+            model.remember(cache, model.next_positions(input_ids, model_kwargs)[0])
             record = cache.record
-        if not has_grids(vision) and model.is_placeholder(new).any():
-            vision = (torch.empty(0, 3, dtype=torch.long), None, None)  # which they do not fit
-        return *model.next_positions(new, vision, mask, slot, record), uncached
+        arguments = {**model_kwargs, **uncached}
+        if not has_grids(uncached) and model.is_placeholder(new).any():
+            arguments[GRIDS[0]] = torch.empty(0, 3, dtype=torch.long)  # which they do not fit
+        return *model.next_positions(new, arguments, slot, record), uncached if slot and tokens.ndim == 2 else {}
 
     def _uncached_pictures(self, input_ids, length, slot, model_kwargs):
         """Of the images and videos that came with a sequence, those whose tokens are not in the cache yet.
 
-        Callers hand in either the whole conversation's pictures or those of the new turn, and nothing says which: they
-        are the whole's if they fill all placeholders of the whole sequence.
+        Callers hand in the whole conversation's pictures or those of the new turn, and nothing says which: they are
+        the whole's if they fill all placeholders of the whole sequence.
         """
         given = {key: model_kwargs.get(key) for key in PICTURES}
         if slot == 0:
@@ -900,38 +805,28 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
             return dict.fromkeys(PICTURES)
         if input_ids.shape[1] != slot + length:
             return given
-        grids = [None if given[key] is None else given[key].cpu() for key in GRIDS]
         try:
-            blocks = self.model.vision_blocks(input_ids.cpu(), *grids)
+            blocks = self.model.vision_blocks(input_ids.cpu(), *map(given.get, GRIDS))
         except ValueError:  # of the new turn alone
             return given
         is_new = torch.tensor([block.slot >= slot for block in blocks])
-        for grid_thw, grid_key, pixels, seconds in zip(grids, GRIDS, PIXELS, (None, given["second_per_grid_ts"])):
+        for grid_thw, *keys in zip(map(given.get, GRIDS), GRIDS, PIXELS, (None, "second_per_grid_ts")):
             if grid_thw is None:
                 continue
             kept, is_new = is_new[: len(grid_thw)], is_new[len(grid_thw) :]
-            given[grid_key] = given[grid_key][kept] if kept.any() else None
-            if given[pixels] is not None:
-                patches = kept.repeat_interleave(grid_thw.prod(-1))
-                given[pixels] = given[pixels][patches] if kept.any() else None
-            if seconds is not None and torch.as_tensor(seconds).ndim:
-                given["second_per_grid_ts"] = torch.as_tensor(seconds)[kept] if kept.any() else None
+            for key, flags in zip(keys, (kept, kept.repeat_interleave(grid_thw.cpu().prod(-1)), kept)):
+                if (value := given.get(key)) is not None and torch.as_tensor(value).ndim:
+                    given[key] = torch.as_tensor(value)[flags] if kept.any() else None
         return given
 
-    def _positions_up_front(self, inputs_tensor, model_kwargs):
-        """All rows of the whole generation so far, the text row in front: generate itself cuts, expands and lengthens.
-
-        That is right for every row of every geometry, for text counts up by one in all.
-        """
+    def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs):
+        """All rows so far, text row first: generate cuts, expands and lengthens them, as text adds one to each row."""
         text_row = GenerationMixin._prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs)
-        ids, cache = model_kwargs.get("input_ids"), find_cache(model_kwargs)
+        ids, slot = model_kwargs.get("input_ids"), slot_of(find_cache(model_kwargs), model_kwargs)
         tokens = inputs_tensor if ids is None or ids.shape[1] == 0 else ids
-        slot = slot_of(cache, model_kwargs)
-        length = text_row.shape[-1] - slot
-        part, (_, text), uncached = self._positions_of_prompt(tokens, length, slot, cache, model_kwargs)
-        if slot and tokens.ndim == 2:
-            for key, value in uncached.items():
-                model_kwargs.pop(key, None) if value is None else model_kwargs.update({key: value})
+        part, (_, text), uncached = self._positions_of_prompt(tokens, text_row.shape[-1] - slot, model_kwargs)
+        for key, value in uncached.items():
+            model_kwargs.pop(key, None) if value is None else model_kwargs.update({key: value})
         text_row = text_row.to(part.rows).expand(1, part.rows.shape[1], -1)
         # Cached slots are never read again, but by an assistant, which starts from the first.
         rows = torch.cat([text_row[..., :slot].expand(len(part.rows), -1, -1), part.rows], -1)
@@ -970,24 +865,22 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
         mask = torch.ones_like(tokens) if mask is None else mask
         kwargs["position_ids"] = (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
         inputs = super().prepare_inputs_for_generation(**kwargs)
-        new = inputs.get("inputs_embeds")
-        new = new if new is not None else inputs["input_ids"]
+        new = inputs["input_ids"] if inputs.get("inputs_embeds") is None else inputs["inputs_embeds"]
         length = new.shape[1]
         if given is not None:
-            inputs["position_ids"] = _last_of_given(given, len(new), tokens.shape[1], length)
+            if given.ndim == 3 and (times := len(new) // given.shape[1]) > 1:
+                # These releases repeat whatever comes first for several continuations of a sample.
+                given = given[::times].repeat_interleave(times, 1)
+            more = torch.arange(1, tokens.shape[1] - given.shape[-1] + 1, device=given.device)  # one per step
+            inputs["position_ids"] = torch.cat([given, given[..., -1:] + more], -1)[..., -length:]
         elif slot and length == 1 and not cache.is_compileable:
             # `forward` makes them. It cannot over a static cache, whose steps are compiled and have a 4-D mask.
             inputs |= {"position_ids": None, **dict.fromkeys(PICTURES)}
         else:
             tokens = tokens if new.ndim == 2 else kwargs["inputs_embeds"]
-            part, _, uncached = self._positions_of_prompt(tokens, length, slot, cache, kwargs)
-            inputs["position_ids"] = torch.cat([inputs["position_ids"][None].to(part.rows), part.rows])
-            if slot and new.ndim == 2:
-                inputs.update(uncached)
+            part, _, uncached = self._positions_of_prompt(tokens, length, kwargs)
+            inputs |= {"position_ids": torch.cat([inputs["position_ids"][None].to(part.rows), part.rows]), **uncached}
         return inputs
-
-    if KEEPS_POSITIONS_UP_FRONT:
-        _prepare_position_ids_for_generation = _positions_up_front
 
     @_by_name(upstream.Qwen2_5_VLForConditionalGeneration.prepare_inputs_for_generation)
     def prepare_inputs_for_generation(self, **kwargs):
@@ -1005,60 +898,3 @@ class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(
                 for key in (*PICTURES, "mm_encoder_outputs"):  # newer releases encode them before they generate
                     model_kwargs.pop(key, None)
         return super()._get_candidate_generator(*args, **{**kwargs, "model_kwargs": model_kwargs})
-
-
-def _last_of_given(position_ids, batch, held, length):
-    """Given positions of a prompt, lengthened by one per step to `held` tokens: those of its last `length` tokens."""
-    if position_ids.ndim == 3 and (times := batch // position_ids.shape[1]) > 1:
-        # These releases repeat whatever comes first for several continuations of a sample.
-        position_ids = position_ids[::times].repeat_interleave(times, 1)
-    more = torch.arange(1, held - position_ids.shape[-1] + 1, device=position_ids.device)
-    return torch.cat([position_ids, position_ids[..., -1:] + more], -1)[..., -length:]
-
-
-def _whole_prefill(kwargs, default):
-    """The arguments of `generate`, without a chunked prefill that the release cannot do."""
-    config = kwargs.get("generation_config") or default
-    chunk_size = kwargs.get("prefill_chunk_size", getattr(config, "prefill_chunk_size", None))
-    has_pictures = any(kwargs.get(key) is not None for key in PIXELS)
-    can_split = _is_there(*CHUNKS_WITH_PICTURES) or (_is_there(*CHUNKS_OF_TEXT) and not has_pictures)
-    if chunk_size is None or can_split:
-        return kwargs
-    warnings.warn("prefill_chunk_size is ignored: this transformers release cannot split such a prompt.", stacklevel=4)
-    config = copy.deepcopy(config)
-    config.prefill_chunk_size = None
-    kwargs = {key: value for key, value in kwargs.items() if key != "prefill_chunk_size"}
-    return {**kwargs, "generation_config": config}
-
-
-# ---- Saving under older names ---------------------------------------------------------------------------------------
-
-
-def _save_under_older_names(model, layout):
-    """Save a loaded model under the older names, whichever it was read under.
-
-    Releases save under all renamings that a load used, and under ZeRO-3 those that it did not use as well.
-    """
-    from transformers.conversion_mapping import WeightRenaming
-
-    used = getattr(model, "_weight_conversions", None) or ()
-    kept = [entry for entry in used if not isinstance(entry, WeightRenaming)]
-    model._weight_conversions = kept + [WeightRenaming(*pair) for pair in layout.items()]
-
-
-def _register_older_names():
-    """Save under the older names, as stock does, on releases that look them up in a register.
-
-    Some look in it by the class, some by `model_type`.
-    """
-    from transformers import conversion_mapping
-
-    register = conversion_mapping.register_checkpoint_conversion_mapping
-    by_class = "class_name" in next(iter(inspect.signature(register).parameters))
-    cls = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
-    names = [conversion_mapping.WeightRenaming(*pair) for pair in OLD_LAYOUT.items()]
-    register(cls.__name__ if by_class else cls.config_class.model_type, names, overwrite=True)
-
-
-if HAS_REGISTER_OF_NAMES:
-    _register_older_names()

@@ -214,11 +214,13 @@ def check_tensors(tensors: dict[str, Tensor], config: dict, directory: Path) -> 
                 f"{directory} has {name} with the shape {list(tensor.shape)}, but its config.json makes it "
                 f"{list(wanted[name])}: give a checkpoint whose config.json belongs to it."
             )
-    _check_dtypes(found, config, directory)
+    # A quantised matrix's bias has the dtype of its kernel.
+    kernels = {name.removesuffix(".weight") for name in quantised}
+    _check_dtypes(found, {name for name in found if name.rpartition(".")[0] in kernels}, config, directory)
 
 
-def _check_dtypes(tensors, config, directory):
-    counts = Counter(tensor.dtype for tensor in tensors.values())
+def _check_dtypes(tensors, of_kernels, config, directory):
+    counts = Counter(tensor.dtype for name, tensor in tensors.items() if name not in of_kernels)
     usual = counts.most_common(1)[0][0]
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES.values():
@@ -226,7 +228,7 @@ def _check_dtypes(tensors, config, directory):
                 f"{directory} has {name} as {tensor.dtype}, but it must be one of {', '.join(DTYPES.values())}: give "
                 "an unquantised checkpoint."
             )
-        if tensor.dtype != usual:
+        if tensor.dtype != usual and name not in of_kernels:
             raise ConversionError(
                 f"{directory} has {name} as {tensor.dtype} and most other tensors as {usual}: save all of them in one "
                 "dtype."

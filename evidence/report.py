@@ -54,10 +54,12 @@ def main() -> int:
             raise EvidenceError(f"{given.study} has no runs yet: python -m evidence.study makes them.")
         for plan in PLANS:
             records |= read_records(given.study.with_name(results_of(plan).name), scales)
+        study = tables.tables(records, scales)
+        front = front_tables(claims(records, scales)) | {"pictures": study.get("Why two pictures", "")}
         pages = {
             "results/geometry.md": geometry.page(ROPES),
-            "results/study.md": tables.page(records, scales),
-            "README.md": fill((HERE / "README.md").read_text("utf-8"), front_tables(claims(records, scales))),
+            "results/study.md": tables.page(study),
+            "README.md": fill((HERE / "README.md").read_text("utf-8"), front),
         }
         figures.draw(records, scales, given.output / "figures")
         for name, text in pages.items():

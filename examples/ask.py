@@ -26,14 +26,13 @@ with contextlib.suppress(ImportError):
     import readline  # noqa: F401  # gives the prompt its arrow keys and its history
 
 from circle_rope_imp import MRopeGeometry, per_token_distance, sequence_index
+from space.samples import QUESTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # What generate calls the cache differs from release to release.
 CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__annotations__ else "past_key_values"
-# About the picture that is shown where none is given.
 PICTURE = ROOT / "examples" / "shapes.png"
-QUESTIONS = ("Where is the red circle?", "How many shapes are there?", "What is at the bottom left?")
 
 
 def parse_arguments() -> argparse.Namespace:

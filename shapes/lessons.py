@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from . import unknown
 from .branches import make_turn
 from .pictures import draw, draw_video, make_motion, make_scene
-from .questions import ABSENT, Fact, Question, ask, facts, of_video, say, vary
+from .questions import ABSENT, Fact, Question, ask, facts, name_kinds, of_video, say, vary
 from .words import LANGUAGES, UNKNOWN
 
 # What a sample may show, and how often it does in training. An oblong picture has up to three times the width of its
@@ -22,10 +22,10 @@ LAYOUTS |= {"video": 0.1, "photo": 0.02, "no picture": 0.02}
 LONGEST = {"oblong": (1, 3), "strip": (3, 17)}
 FRAMES = (2, 4, 4, 4, 6, 6, 8)
 
-# How often a kind of question is asked: those that are learned last more often.
-WEIGHTS = {"where": 4, "what at": 4, "colour": 2, "shape": 3, "count": 3, "count of": 5, "is there": 4, "is": 4}
-WEIGHTS |= {"beside": 5, "is beside": 5, "list": 4, "absent": 4, "unknown": 2, "photo": 4}
-WEIGHTS |= {"way": 5, "mover": 3, "start": 4}
+# How often a kind of question is asked: those that are learned last more often. A list alone has many words to learn.
+WEIGHTS = {"where": 10, "what at": 3, "colour": 2, "shape": 3, "count": 5, "count of": 7, "is there": 3, "is": 5}
+WEIGHTS |= {"beside": 9, "is beside": 8, "list": 3, "absent": 4, "unknown": 2, "photo": 4}
+WEIGHTS |= {"way": 6, "mover": 3, "start": 6}
 ABOUT_A_THING = ("where", "colour", "shape", "count", "is there", "is", "beside", "way")
 
 
@@ -50,10 +50,7 @@ class Sample:
 
 def converse(known: list[Fact], rng: random.Random, turns: int, held_out: bool) -> list[Question]:
     """A conversation of `turns` questions out of the facts, and some that cannot be answered."""
-    # By kind and answer: every answer of a kind is as frequent as the others.
-    kinds: dict[str, dict[str, list[Fact]]] = {"unknown": {}}
-    for fact in known:
-        kinds.setdefault(fact.kind, {}).setdefault(fact.answer, []).append(fact)
+    kinds = {"unknown": {}, **name_kinds(known)}
     weights = [WEIGHTS[kind] for kind in kinds]
     language = rng.choices(list(LANGUAGES), list(LANGUAGES.values()))[0]
     anything = rng.random() < 1 / 3
@@ -82,7 +79,7 @@ def ask_other(rng: random.Random, held_out: bool, language: str) -> Question:
         slots = {"what": unknown.make_name(rng, language), "side": rng.choice(["left", "right", "above", "below"])}
         slots |= {"colour": "red", "other": unknown.make_name(rng, language)} if wording == "is" else {}
         text = ask(Fact("unknown", wording, slots, ""), language, rng, held_out).text
-    return Question(text, say(UNKNOWN, language), "unknown", language)
+    return Question(text, say(UNKNOWN, language), "unknown", language=language)
 
 
 def make_sample(rng: random.Random, layout: str, held_out: bool, conversations: int, turns: int) -> Sample:
@@ -114,7 +111,7 @@ def _scoped(known, scope):
 
 
 def _make_picture(rng, layout, held_out):
-    side = 2 if layout == "2x2" else 3 if layout == "3x3" else rng.choice([2, 3])
+    side = 2 if layout in ("2x2", "strip") else 3 if layout == "3x3" else rng.choice([2, 3])
     repeats = rng.random() < 0.7
     most = side * side if repeats else 4
     count = min(most, rng.choices(range(10), [0.3, *[2] * 5, *[1] * 4])[0])

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from .pictures import COLOURS, PLACES, SHAPES
-from .words import ANSWERS, ANSWERS_OF, FILLERS, LIGHT, NAMES, WORDINGS, name_in
+from .words import ANSWERS, ANSWERS_OF, FILLERS, LIGHT, NAMES, WORDINGS, make_up, name_in
 
 ABSENT, NOTHING = "there is none", "nothing"
 SIDES = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
@@ -39,13 +39,13 @@ class Fact(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A question as it is asked, and its answer."""
+    """A question as it is asked, and its answer; `kind` is for reports, `about` says what the two tell."""
 
     text: str
     answer: str
     kind: str
-    language: str = "en"
     about: frozenset = frozenset()
+    language: str = "en"
 
 
 def facts(scene, side: int, rng: random.Random) -> list[Fact]:
@@ -149,7 +149,7 @@ def ask(fact: Fact, language: str, rng: random.Random, held_out: bool = False) -
         words = rng.choice(WORDINGS[scope, language])
         text = words + text if language == "zh" else re.sub(r"[?.]?$", lambda end: f" {words}{end[0]}", text, count=1)
     text = vary(text[:1].upper() + text[1:], language, rng, prefixed=not held_out)
-    return Question(text, say(fact.answer, language, fact.kind), fact.kind, language, fact.about)
+    return Question(text, say(fact.answer, language, fact.kind), fact.kind, fact.about, language)
 
 
 def say(answer: str, language: str, kind: str = "") -> str:
@@ -216,12 +216,15 @@ def vary(text: str, language: str, rng: random.Random, prefixed: bool = True) ->
         text = re.sub(r"\b(Where|What|Who|There|where|what|there) is\b", rng.choice([r"\1's", r"\1’s", r"\1s"]), text)
     if prefixed and rng.random() < 0.2:
         text = f"{rng.choice(WORDINGS['prefix', 'en'])} {text[:1].lower()}{text[1:]}"
-    if prefixed and rng.random() < 0.2:
+    if prefixed and rng.random() < 0.25:
         words = text.split()
-        words.insert(rng.randint(1, len(words) - 1) if len(words) > 1 else 0, rng.choice(FILLERS))
+        # A strange word alone does not make a question one that cannot be answered.
+        filler = rng.choice(FILLERS) if rng.random() < 0.6 else make_up(rng)
+        words.insert(rng.randint(1, len(words) - 1) if len(words) > 1 else 0, filler)
         text = " ".join(words)
-    if prefixed and rng.random() < 0.1:
-        text = " ".join(word for word in text.split() if word not in LIGHT or rng.random() < 0.5)
+    if prefixed and rng.random() < 0.2:
+        words = [rng.choice([*4 * [word], "", make_up(rng)]) if word in LIGHT else word for word in text.split()]
+        text = " ".join(filter(None, words))
     if rng.random() < 0.5:
         text = text.rstrip("?.")
     draw = rng.random()

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import AutoProcessor, AutoTokenizer
 
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
@@ -49,6 +50,17 @@ def to_batch(model, processor, samples: list, longest: int | None = None) -> dic
     messages = [[to_messages(sample, talk) for talk in sample.conversations] for sample in samples]
     media, fps = [sample.media for sample in samples], [sample.fps for sample in samples]
     return make_batch(model, processor, media, messages, fps, longest)
+
+
+class Batches(IterableDataset):
+    """Training batches without end."""
+
+    def __init__(self, model, processor, rng: random.Random, size: int, layouts: dict[str, float]):
+        self.model, self.processor, self.rng, self.size, self.layouts = model, processor, rng, size, layouts
+
+    def __iter__(self):
+        while True:
+            yield to_batch(self.model, self.processor, draw_samples(self.rng, self.size, self.layouts), LONGEST)
 
 
 def find_loss(model, labels: torch.Tensor, **batch) -> torch.Tensor:
@@ -140,7 +152,9 @@ def main():
     state_file, done = args.output_dir / "training" / "state.pt", 0
     # A run goes on with the tokens that it began with, whatever words have come since.
     processor = (
-        AutoProcessor.from_pretrained(args.output_dir) if state_file.exists() else save_processor(args.output_dir)
+        AutoProcessor.from_pretrained(args.output_dir, trust_remote_code=False)
+        if state_file.exists()
+        else save_processor(args.output_dir)
     )
     arguments = model_config(processor, args.circle_rope)
     # Processes of tensor parallelism share the rows of the embedding evenly.
@@ -164,13 +178,16 @@ def main():
     model.train()
     began = saved = time.monotonic()
     losses = []
+    # On a CPU they are made beside the training; a process of its own could not use the GPU of this one.
+    workers = 1 if args.device == "cpu" else 0
+    made = Batches(model, processor, rng, args.batch_size, args.layouts)
+    batches = iter(DataLoader(made, batch_size=None, num_workers=workers))
     for step in range(done + 1, args.steps + 1):
         share = min(1, step / 100, (args.steps - step + 1) / max(args.decay, 1))
         for optimizer, factor in zip(optimizers, FACTORS):
             optimizer.param_groups[0]["lr"] = share * factor * args.learning_rate
             optimizer.zero_grad()
-        samples = draw_samples(rng, args.batch_size, args.layouts)
-        loss = find_loss(model, **to_batch(model, processor, samples, LONGEST))
+        loss = find_loss(model, **next(batches))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:

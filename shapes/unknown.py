@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from .pictures import COLOURS, SHAPES
-from .words import WORDINGS, name_in
+from .words import WORDINGS, make_up, name_in
 
 # The words of the questions, by what they are and their language.
 WORDS = {key: " ".join(WORDINGS[key]).split() for key in WORDINGS if key[0] in ("noun", "adjective", "verb")}
@@ -24,7 +24,7 @@ def make_question(rng: random.Random, held_out: bool, language: str = "en") -> s
         elif draw < 0.8:
             question = _fill(rng, rng.choice(WORDINGS["unknown", "other"]), language)
         else:
-            words = [rng.choice([_made_up, _known])(rng) for _ in range(rng.randint(1, 6))]
+            words = [rng.choice([make_up, _known])(rng) for _ in range(rng.randint(1, 6))]
             question = " ".join(words) + rng.choice(["?", "", "."])
         if (hashlib.sha256(question.encode()).digest()[0] < 256 * 0.1) == held_out:
             return question
@@ -47,13 +47,8 @@ def _fill(rng, template, language):
         shape=name_in(rng.choice(SHAPES), language, rng),
         colour=name_in(rng.choice(list(COLOURS)), language, rng),
         digit=rng.randint(0, 99),
-        x=_made_up(rng),
+        x=make_up(rng),
     )
-
-
-def _made_up(rng):
-    """A word that no language has."""
-    return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(1, 3)))
 
 
 def _known(rng):

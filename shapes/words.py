@@ -19,7 +19,8 @@ LANGUAGES = {"en": 0.6, "zh": 0.4}  # and how often training asks in them
 WORDINGS = _read(Path(__file__).with_name("wordings.txt"))
 # What may stand anywhere in a question, and what it may lack.
 FILLERS = ("exactly", "now", "please", "just", "really", "actually", "then", "again", "there", "maybe", "only")
-LIGHT = {"the", "is", "are", "there", "a", "do", "you", "me"}
+LIGHT = {"the", "is", "are", "there", "a", "do", "does", "did", "you", "they", "we", "me", "it", "can", "could", "see"}
+LIGHT |= {"find", "have", "has", "been", "of", "tell", "show", "give", "to"}
 
 # Words for what is seen; the first is the one that answers have.
 NAMES = {
@@ -92,3 +93,8 @@ ANSWERS_OF = {"is there": {"yes": "有", "no": "没有"}}
 def name_in(word: str, language: str, rng: random.Random) -> str:
     """An English name in a language, in one of its forms."""
     return rng.choice(NAMES[language].get(word, word).split("|"))
+
+
+def make_up(rng: random.Random) -> str:
+    """A word that no language has."""
+    return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(1, 3)))

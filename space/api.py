@@ -1,7 +1,5 @@
 """The named endpoints, for gradio_client and plain HTTP: the same tasks as on the page, with plain values."""
 
-import functools
-import inspect
 from pathlib import Path
 
 import gradio as gr
@@ -11,7 +9,7 @@ import limits
 import model
 import tasks
 import uploads
-from handlers import sentence
+from handlers import guard, sentence
 from limits import BadInput
 
 
@@ -28,24 +26,9 @@ Pictures = list[gr.FileData]
 History = list[list[str]] | None
 
 
-def _polite(function):
-    """An endpoint whose errors are one sentence."""
-
-    @functools.wraps(function)
-    def stream(*arguments, **named):
-        try:
-            yield from function(*arguments, **named)
-        except Exception as error:
-            raise gr.Error(sentence(error, "en"), print_exception=False) from None
-
-    @functools.wraps(function)
-    def single(*arguments, **named):
-        try:
-            return function(*arguments, **named)
-        except Exception as error:
-            raise gr.Error(sentence(error, "en"), print_exception=False) from None
-
-    return stream if inspect.isgeneratorfunction(function) else single
+@guard
+def _polite(error, arguments):
+    raise gr.Error(sentence(error, "en"), print_exception=False) from None
 
 
 def _paths(pictures):
@@ -145,9 +128,8 @@ def attention(
     head = limits.check_number("head", head, -1, model.HEADS - 1, whole=True)
     sliders = (radius, alpha, dff_rate)
     frames, results = tasks.attend(_paths(pictures), [], question, [geometry], sliders, max_new_tokens)
-    answer, weights = results[0]
-    maps = tasks.split_maps(frames, tasks.choose(weights, layer, head))
-    return {"answer": answer, "attention": [weights.tolist() for weights in maps]}
+    maps = tasks.split_maps(frames, tasks.choose(results[0].weights, layer, head))
+    return {"answer": results[0].text, "attention": [weights.tolist() for weights in maps]}
 
 
 def add_endpoints(line: dict):

@@ -7,6 +7,8 @@ import uploads  # first: it says where gradio keeps its files
 
 # isort: split
 import functools
+import json
+from pathlib import Path
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -14,129 +16,110 @@ from starlette.middleware import Middleware
 import api
 import handlers
 import limits
-from examples import EXAMPLES, FOLDER
 from page import Words, draw
-from style import CSS, LEAVE, NOW, OTHERS, PASTE, READ_PAGE, SCRIPT, SET_LANGUAGE, SHOW_ANSWER, THEME, UPLOADED
+from samples import EXAMPLES, FOLDER
+from style import READ_PAGE, SET_LANGUAGE, SHOW_ANSWER, THEME
 
+HERE = Path(__file__).resolve().parent
 # Everything that runs the model waits in one line.
 MODEL_LINE = {"concurrency_id": "model", "concurrency_limit": 1}
 PRIVATE = {"api_visibility": "private"}
-# What the pictures are is told at every change, with its time.
-AS_TOLD = {"js": NOW, "trigger_mode": "multiple"}
-AT_ONCE = {"trigger_mode": "always_last", "show_progress": "hidden", "concurrency_limit": 4}
+AT_ONCE = {"trigger_mode": "always_last", "show_progress": "hidden", "concurrency_limit": 4, **PRIVATE}
 
 
 def connect(demo: gr.Blocks, ui, words: Words) -> None:
     """What happens when a visitor does something."""
-    running = [*_answer(ui), _compare(ui), _attend(ui)]
-    _stop(ui, running)
+    see = {
+        "fn": handlers.see,
+        "inputs": [ui.pictures, ui.question, ui.turns, *ui.sliders, ui.placed, ui.view, ui.dark, ui.lang],
+        "outputs": [ui.cone, ui.strip, ui.logits, ui.numbers],
+        **AT_ONCE,
+    }
+    draw_attention = {
+        "fn": handlers.draw_attention,
+        "inputs": [ui.attended, ui.shown, ui.step, ui.layer, ui.head, ui.opacity, ui.dark, ui.lang],
+        "outputs": [ui.left_map, ui.right_map, ui.left_words, ui.right_words],
+        **AT_ONCE,
+    }
+    draw_all = {
+        "fn": handlers.draw_all,
+        "inputs": [ui.attended, ui.shown, ui.step, ui.lang],
+        "outputs": [ui.left_all, ui.right_all],
+        **AT_ONCE,
+    }
+
+    def draw_everything(event):
+        return event.then(**see).then(**draw_attention).then(**draw_all)
+
+    running = [*_answer(ui, see), _compare(ui), _attend(ui, draw_attention, draw_all)]
+    ui.stop.click(None, cancels=running, **PRIVATE)
+    ui.stop.click(handlers.stop_comparison, [ui.compared, ui.lang], [ui.verdict, ui.cards, ui.compared], **PRIVATE)
     _take_pictures(ui)
-    _start_over(ui, running)
-    _redraw(ui)
-    _translate(ui, words)
-    _open(demo, ui)
+    for event in (*_start_over(ui, running), _translate(ui, words)):
+        draw_everything(event)
+    # In the browser, so that a slider that is moved at once is not set back by a late answer.
+    own = json.dumps(handlers.own_settings())
+    ui.reset.click(None, None, [ui.geometry, *ui.sliders], js=f"() => {own}", **PRIVATE)
+    # A trigger that is deferred by "always_last" is repeated as a whole, with all that it does: so no trigger of these
+    # events also asks.
+    moved = [slider.change for slider in ui.sliders]
+    gr.on([*moved, ui.question.blur, ui.placed.change, ui.view.change, ui.dark.change, ui.see_tab.select], **see)
+    chosen = (ui.step, ui.layer, ui.head, ui.opacity, ui.shown, ui.dark)
+    gr.on([choice.change for choice in chosen], **draw_attention)
+    gr.on([ui.step.change, ui.shown.change], **draw_all)
+    draw_everything(demo.load(None, None, [ui.dark, ui.lang], js=READ_PAGE, **PRIVATE))
 
 
-def _seeing(ui):
-    """The event that draws the positions."""
-    inputs = [ui.pictures, ui.question, ui.turns, *ui.sliders, ui.view, ui.dark, ui.lang]
-    outputs = [ui.mrope_plot, ui.circle_plot, ui.logits_plot, ui.mrope_ptd, ui.circle_ptd]
-    return {"fn": handlers.see, "inputs": inputs, "outputs": outputs, **AT_ONCE, **PRIVATE}
-
-
-def _mapping(ui):
-    """The event that draws the attention of the layer and head that are chosen."""
-    inputs = [ui.attended, ui.shown, ui.layer, ui.head, ui.opacity, ui.dark, ui.lang]
-    outputs = [ui.left_map, ui.right_map, ui.left_words, ui.right_words]
-    return {"fn": handlers.draw_attention, "inputs": inputs, "outputs": outputs, **AT_ONCE, **PRIVATE}
-
-
-def _mapping_all(ui):
-    """The event that draws the attention of every layer and head."""
-    inputs, outputs = [ui.attended, ui.shown, ui.lang], [ui.left_all, ui.right_all]
-    return {"fn": handlers.draw_all, "inputs": inputs, "outputs": outputs, **AT_ONCE, **PRIVATE}
-
-
-def _draw_everything(event, ui):
-    return event.then(**_seeing(ui)).then(**_mapping(ui)).then(**_mapping_all(ui))
-
-
-def _answer(ui):
-    """Enter in the question sends it, wherever the visitor is."""
+def _answer(ui, see):
+    """Enter in the question sends it, wherever the visitor is; a sample is asked by a click."""
     inputs = [ui.turns, ui.geometry, *ui.sliders, ui.max_new_tokens, ui.temperature, ui.lang]
-    outputs = [ui.chat, ui.turns, ui.question]
-    by_visitor = [ui.question.submit, ui.ask.click]
-    shared = {"outputs": outputs, **MODEL_LINE, **PRIVATE}
-    asked = gr.on(by_visitor, handlers.ask, [ui.pictures, ui.question, *inputs], js=SHOW_ANSWER, **shared)
-    asked.then(**_seeing(ui))
-    return asked, ui.chat.retry(handlers.ask_again, [ui.pictures, *inputs], **shared)
-
-
-def _comparing(ui):
-    return [ui.pictures, ui.question, ui.turns, *ui.sliders, ui.max_new_tokens, ui.lang]
+    shared = {"outputs": [ui.chat, ui.turns, ui.question], **MODEL_LINE, **PRIVATE}
+    asking = {"fn": handlers.ask, "inputs": [ui.pictures, ui.question, *inputs], "js": SHOW_ANSWER, **shared}
+    asked = gr.on([ui.question.submit, ui.ask.click], **asking)
+    sampled = ui.chat.example_select(handlers.choose_sample, None, ui.question, **PRIVATE).then(**asking)
+    again = ui.chat.retry(handlers.ask_again, [ui.pictures, *inputs], **shared)
+    for event in (asked, sampled, again):
+        event.then(**see)
+    return asked, sampled, again
 
 
 def _compare(ui):
-    return ui.compare.click(handlers.compare, _comparing(ui), [ui.cards, ui.compared], **MODEL_LINE, **PRIVATE)
+    inputs = [ui.pictures, ui.question, ui.turns, *ui.sliders, ui.max_new_tokens, ui.lang]
+    shared = {"outputs": [ui.verdict, ui.cards, ui.compared], **MODEL_LINE, **PRIVATE}
+    moved = [slider.change for slider in ui.sliders]
+    gr.on(moved, handlers.compare_again, [ui.compared, *inputs], trigger_mode="always_last", **shared)
+    return ui.compare.click(handlers.compare, inputs, **shared)
 
 
-def _attend(ui):
-    inputs = [ui.pictures, ui.question, ui.turns, ui.left, ui.right, *ui.sliders, ui.max_new_tokens, ui.lang]
+def _attend(ui, draw_attention, draw_all):
     attended = ui.attend.click(
         handlers.attend,
-        inputs,
-        [ui.attended, ui.shown],
+        [ui.pictures, ui.question, ui.turns, ui.left, ui.right, *ui.sliders, ui.max_new_tokens, ui.lang],
+        [ui.attended, ui.shown, ui.step],
         show_progress_on=[ui.left_map, ui.right_map],
         **MODEL_LINE,
         **PRIVATE,
     )
-    attended.then(**_mapping(ui)).then(**_mapping_all(ui))
+    attended.then(**draw_attention).then(**draw_all)
+    for maps in (ui.left_all, ui.right_all):
+        maps.click(handlers.open_one, None, [ui.layer, ui.head], **PRIVATE)
     return attended
 
 
-def _stop(ui, running):
-    ui.stop.click(None, cancels=running, **PRIVATE)
-    ui.stop.click(handlers.stop_comparison, [ui.compared, ui.lang], [ui.cards, ui.compared], **PRIVATE)
-
-
 def _take_pictures(ui):
-    ui.paste.click(handlers.tell_pasted, [ui.dark, ui.lang], None, js=PASTE, **PRIVATE)
-    told = [ui.pictures, ui.lang, ui.told]
-    checked = ui.pictures.upload(handlers.check_pictures, told, ui.leaving, **AS_TOLD | {"js": UPLOADED}, **PRIVATE)
-    checked.then(None, [ui.pictures, ui.leaving], ui.pictures, js=LEAVE, **PRIVATE)
+    """Uploads are checked one after another, each with all files that are there by then."""
+    in_order = {"trigger_mode": "multiple", "concurrency_limit": 1, **PRIVATE}
+    ui.pictures.upload(handlers.check_pictures, [ui.pictures, ui.lang], ui.pictures, **in_order)
     for button, example in zip(ui.chosen, EXAMPLES):
-        pick = functools.partial(handlers.choose_example, example)
-        button.click(pick, None, [ui.pictures, ui.question], **PRIVATE)
+        button.click(functools.partial(handlers.choose_example, example), None, [ui.pictures, ui.question], **PRIVATE)
 
 
 def _start_over(ui, running):
     """What belongs to other pictures goes with them."""
-    # What runs is cancelled by an event of its own, which the browser takes first: one that came after the server's
-    # answer would cancel a question asked in between. When a file's check takes away the example beside it, the
-    # gallery changes, and what was asked about that file is answered all the same.
-    ui.pictures.change(None, ui.pictures, ui.others, js=OTHERS, **PRIVATE)
-    gr.on([ui.others.change, ui.clear.click, ui.chat.clear], None, cancels=running, **PRIVATE)
-    outputs = [ui.turns, ui.chat, ui.attended, ui.compared, ui.cards]
-    inputs = [ui.pictures, ui.turns, ui.attended, ui.compared, ui.lang, ui.told]
-    changed = ui.others.change(handlers.change_pictures, inputs, outputs, **AS_TOLD, **PRIVATE)
-    renewed = gr.on([ui.clear.click, ui.chat.clear], handlers.start_over, ui.lang, outputs, **PRIVATE)
-    for event in (changed, renewed):
-        _draw_everything(event, ui)
-
-
-def _redraw(ui):
-    """Sliders take effect at once."""
-    moved = [slider.change for slider in ui.sliders]
-    # A trigger that is deferred by "always_last" is repeated as a whole, with all that it does: so no trigger of these
-    # events also asks.
-    gr.on([*moved, ui.question.blur, ui.view.change, ui.dark.change, ui.see_tab.select], **_seeing(ui))
-    gr.on([ui.layer.change, ui.head.change, ui.opacity.change, ui.shown.change, ui.dark.change], **_mapping(ui))
-    ui.shown.change(**_mapping_all(ui))
-    for maps in (ui.left_all, ui.right_all):
-        maps.click(handlers.open_one, None, [ui.layer, ui.head], **PRIVATE)
-    again = {"outputs": [ui.cards, ui.compared], "trigger_mode": "always_last", **MODEL_LINE, **PRIVATE}
-    gr.on(moved, handlers.compare_again, [ui.compared, *_comparing(ui)], **again)
-    ui.reset.click(handlers.reset, None, [ui.geometry, *ui.sliders], **PRIVATE)
+    inputs = [ui.pictures, ui.turns, ui.attended, ui.compared, ui.lang]
+    outputs = [ui.turns, ui.chat, ui.attended, ui.compared, ui.verdict, ui.cards]
+    yield ui.pictures.change(handlers.change_pictures, inputs, outputs, **PRIVATE)
+    yield gr.on([ui.clear.click, ui.chat.clear], handlers.start_over, ui.lang, outputs, cancels=running, **PRIVATE)
 
 
 def _translate(ui, words):
@@ -144,27 +127,21 @@ def _translate(ui, words):
         return [
             *words.updates(lang),
             handlers.messages_of(turns, lang),
+            handlers.show_verdict(compared, lang),
             handlers.show_comparison(compared, lang),
-            handlers.picture_choices(attended, lang),
+            *handlers.choices_of(attended, lang),
         ]
 
     inputs = [ui.lang, ui.turns, ui.compared, ui.attended]
-    outputs = [*(component for component, _ in words.made), ui.chat, ui.cards, ui.shown]
-    switched = ui.lang.change(translate, inputs, outputs, js=SET_LANGUAGE, show_progress="hidden", **PRIVATE)
-    _draw_everything(switched, ui)
-
-
-def _open(demo, ui):
-    read = demo.load(None, None, [ui.dark, ui.lang, ui.folded, ui.lost], js=READ_PAGE, **PRIVATE)
-    _draw_everything(read, ui).then(handlers.tell_lost, [ui.lost, ui.lang], None, **PRIVATE)
-    demo.unload(handlers.close_page)
+    outputs = [*(component for component, _ in words.made), ui.chat, ui.verdict, ui.cards, ui.shown, ui.step]
+    return ui.lang.change(translate, inputs, outputs, js=SET_LANGUAGE, show_progress="hidden", **PRIVATE)
 
 
 def build() -> gr.Blocks:
     """The page and the API."""
     words = Words("en")
     gr.set_static_paths([FOLDER])  # examples are shown from where they are
-    with gr.Blocks(title="Circle-RoPE", analytics_enabled=False, delete_cache=(3600, 86400)) as demo:
+    with gr.Blocks(title="Circle-RoPE", analytics_enabled=False, delete_cache=uploads.DELETED) as demo:
         api.add_endpoints(MODEL_LINE)  # first: the page's own events get the names that are left
         connect(demo, draw(words), words)
     demo.queue(max_size=limits.MAX_QUEUE, default_concurrency_limit=4)
@@ -172,21 +149,17 @@ def build() -> gr.Blocks:
 
 
 def main():
-    demo = build()
-    demo.launch(
+    build().launch(
         theme=THEME,
-        css=CSS,
-        js=SCRIPT,
+        css_paths=HERE / "page.css",
+        js=(HERE / "page.js").read_text(),
         max_file_size=limits.MAX_FILE_BYTES,
         show_error=False,
         run_history=False,
         footer_links=["api", "gradio", "settings"],
         ssr_mode=False,
         app_kwargs={"middleware": [Middleware(uploads.Room)]},
-        prevent_thread_lock=True,
     )
-    uploads.keep_sweeping()
-    demo.block_thread()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import html
 import inspect
+import itertools
 import logging
 import re
 from pathlib import Path
@@ -16,10 +17,9 @@ import model
 import plots
 import positions
 import tasks
-import uploads
-from examples import FOLDER
 from limits import BadInput
-from texts import SCHEDULE_WORDS, explain, name_geometry, say
+from samples import FOLDER, right_answer
+from texts import explain, name_geometry, say, say_schedule
 
 log = logging.getLogger(__name__)
 
@@ -28,39 +28,45 @@ def sentence(error: Exception, lang: str) -> str:
     """What a visitor is told; anything that is not the visitor's mistake goes to the log in full."""
     if isinstance(error, BadInput):
         return explain(error, lang)
+    if isinstance(error, gr.Error) and error.title != "ZeroGPU worker error":  # as for a quota that is used up
+        return say("no_gpu", lang).format(said=str(error.message).rstrip(". "))
     log.error("a request failed", exc_info=error)
     return say("failed", lang)
 
 
-def warn(error: Exception, lang: str):
+def warn(words: str):
     """Show the sentence on the page, until it is closed: gradio's timer of one note also takes away the next ones."""
-    gr.Warning(sentence(error, lang), duration=None)
+    gr.Warning(words, duration=None)
 
 
-def polite(function):
-    """A handler with an argument `lang`, whose errors become one sentence and leave the page as it is."""
-    signature = inspect.signature(function)
+def guard(report):
+    """A decorator: what a handler raises goes to `report(error, arguments)`, whose result stands for the handler's."""
 
-    def lang_of(arguments):
-        return dict(zip(signature.parameters, arguments)).get("lang", "en")
+    def decorate(function):
+        @functools.wraps(function)
+        def stream(*arguments, **named):
+            try:
+                yield from function(*arguments, **named)
+            except Exception as error:
+                yield report(error, arguments)
 
-    @functools.wraps(function)
-    def stream(*arguments):
-        try:
-            yield from function(*arguments)
-        except Exception as error:
-            warn(error, lang_of(arguments))
-            yield gr.skip()
+        @functools.wraps(function)
+        def single(*arguments, **named):
+            try:
+                return function(*arguments, **named)
+            except Exception as error:
+                return report(error, arguments)
 
-    @functools.wraps(function)
-    def single(*arguments):
-        try:
-            return function(*arguments)
-        except Exception as error:
-            warn(error, lang_of(arguments))
-            return gr.skip()
+        return stream if inspect.isgeneratorfunction(function) else single
 
-    return stream if inspect.isgeneratorfunction(function) else single
+    return decorate
+
+
+@guard
+def polite(error, arguments):
+    """One sentence in the language that is the last argument; the page stays as it is."""
+    warn(sentence(error, arguments[-1]))
+    return gr.skip()
 
 
 def _shown(gallery):
@@ -127,14 +133,9 @@ def messages_of(turns, lang, growing=None):
     return messages
 
 
-def check_pictures(gallery, lang, told, request: gr.Request):
-    """After an upload: files that cannot be taken are named; which files are to leave the gallery.
-
-    A file that came while these were checked has a check of its own, of all files, which alone speaks for them.
-    """
-    session, paths = request.session_hash, paths_of(gallery)
-    uploads.hold(session, paths, told)
-    good, errors = [], {}
+def check_pictures(gallery, lang):
+    """The gallery after an upload: without files that cannot be taken, which are named, and without an example."""
+    good, said, paths = [], [], paths_of(gallery)
     for path in paths:
         try:
             if len(good) == limits.MAX_FILES:
@@ -142,32 +143,23 @@ def check_pictures(gallery, lang, told, request: gr.Request):
             limits.open_one(path)
             good.append(path)
         except Exception as error:
-            errors[path] = error
-    if uploads.holds(session, paths):
-        for words in dict.fromkeys(sentence(error, lang) for error in errors.values()):
-            gr.Warning(words, duration=None)
-    examples = [path for path in _shown(gallery) if path not in paths]
-    return [*errors, *(examples if good else [])]
+            said.append(sentence(error, lang))
+    for words in dict.fromkeys(said):
+        warn(words)
+    return good or [path for path in _shown(gallery) if path not in paths]
 
 
-def tell_pasted(is_done, lang):
-    """After a paste that the browser did, or could not do."""
-    if not is_done:
-        warn(BadInput("no_clipboard"), lang)
-
-
-def change_pictures(gallery, turns, attended, compared, lang, told, request: gr.Request):
-    """What was said about other pictures goes; what was asked about these before this event came stays."""
-    uploads.hold(request.session_hash, paths_of(gallery), told)
+def change_pictures(gallery, turns, attended, compared, lang):
+    """What was said about other pictures goes."""
     talk = turns == turns_about(gallery, turns)
     attention, cards = (not asked or is_about(gallery, asked) for asked in (attended, compared))
-    kept = [talk, talk, attention, cards, cards]
+    kept = [talk, talk, attention, cards, cards, cards]
     return [gr.skip() if is_kept else empty for is_kept, empty in zip(kept, start_over(lang))]
 
 
 def start_over(lang):
     """Turns, chat, attention and comparison are empty."""
-    return [[], [], None, None, show_comparison(None, lang)]
+    return [[], [], None, None, "", show_comparison(None, lang)]
 
 
 def choose_example(example):
@@ -175,19 +167,23 @@ def choose_example(example):
     return example.files, example.question
 
 
-def close_page(request: gr.Request):
-    uploads.release(request.session_hash)
+def choose_sample(event: gr.SelectData):
+    """The question that was clicked in the chat."""
+    return event.value["text"]
 
 
 def ask(gallery, question, turns, geometry, auto, radius, alpha, dff_rate, max_new_tokens, temperature, lang):
     """Streams the chat, the turns and the question box. What goes wrong is said in the chat, and no turn is kept."""
     settings = (geometry, *sliders_of(auto, radius, alpha, dff_rate))
     paths, turns = paths_of(gallery), turns_about(gallery, turns)
+    if turns and not (question or "").strip():  # the box is empty because its question has just been answered
+        yield gr.skip(), gr.skip(), gr.skip()
+        return
     earlier = [(turn["question"], turn["answer"]) for turn in turns]
     try:
         answers = tasks.ask(paths, earlier, question, settings, max_new_tokens, temperature)
         turn = {"question": question.strip(), "answer": "", "geometry": geometry, "pictures": paths}
-        yield messages_of(turns, lang, turn), turns, ""
+        yield messages_of(turns, lang, turn), [*turns, turn], ""  # kept also when it is stopped at once
         with contextlib.closing(answers):
             for answer in answers:
                 turn = turn | {"answer": answer}
@@ -209,12 +205,13 @@ def ask_again(gallery, turns, geometry, auto, radius, alpha, dff_rate, max_new_t
 
 @polite
 def compare(gallery, question, turns, auto, radius, alpha, dff_rate, max_new_tokens, lang):
-    """Streams the cards, and what they show."""
+    """Streams the verdict, the cards, and what they show."""
     earlier, question = last_asked(gallery, turns, question)
     paths, sliders = paths_of(gallery), sliders_of(auto, radius, alpha, dff_rate)
+    right = None if earlier else right_answer(paths, question or "")
     for entries in tasks.compare(paths, earlier, question, sliders, max_new_tokens):
-        compared = {"question": question, "pictures": paths, "entries": entries}
-        yield show_comparison(compared, lang), compared
+        compared = {"question": question, "right": right, "pictures": paths, "entries": entries}
+        yield show_verdict(compared, lang), show_comparison(compared, lang), compared
 
 
 def compare_again(compared, *arguments):
@@ -222,15 +219,32 @@ def compare_again(compared, *arguments):
     if compared:
         yield from compare(*arguments)
     else:
-        yield gr.skip(), gr.skip()
+        yield gr.skip(), gr.skip(), gr.skip()
 
 
 def stop_comparison(compared, lang):
     """What has not been answered will not be."""
     if not compared:
-        return gr.skip(), gr.skip()
+        return gr.skip(), gr.skip(), gr.skip()
     compared = compared | {"entries": [{"stopped": True} | entry for entry in compared["entries"]]}
-    return show_comparison(compared, lang), compared
+    return show_verdict(compared, lang), show_comparison(compared, lang), compared
+
+
+def is_right(answer, right):
+    return answer.rstrip(".").casefold() == right.casefold()
+
+
+def show_verdict(compared: dict | None, lang: str) -> str:
+    """One line about all answers, once they are there."""
+    answers = [entry["answer"] for entry in compared["entries"] if "answer" in entry] if compared else []
+    if not answers or len(answers) < len(compared["entries"]):
+        return ""
+    right, count = compared["right"], len(answers)
+    if right is None:
+        return say("verdict", lang).format(count=count, different=len(set(answers)))
+    agree = sum(is_right(answer, right) for answer in answers)
+    why = say("verdict_why", lang) if agree < count else ""
+    return say("verdict_right", lang).format(right=right, agree=agree, count=count) + why
 
 
 def show_comparison(compared: dict | None, lang: str) -> str:
@@ -238,22 +252,25 @@ def show_comparison(compared: dict | None, lang: str) -> str:
     if not compared:
         return f'<p class="empty">{say("compare_empty", lang)}</p>'
     entries, question = compared["entries"], compared["question"]
-    cards = "".join(_show_card(entry, lang) for entry in entries)
+    cards = "".join(_show_card(entry, compared["right"], lang) for entry in entries)
     own = next(entry for entry in entries if entry["trained"])
     known = hint(question, own.get("answer"), lang)
     return f'<p class="asked">{html.escape(question)}</p><div class="cards">{cards}</div><p class="hint">{known}</p>'
 
 
-def _show_card(entry, lang):
+def _show_card(entry, right, lang):
     badge = f'<span class="badge">{say("trained", lang)}</span>' if entry["trained"] else ""
     layers = "".join(f'<i class="{layer}"></i>' for layer in entry["layers"])
     answer, cost = _show_answer(entry, lang)
+    if right is not None and "answer" in entry:
+        mark = "right" if is_right(entry["answer"], right) else "wrong"
+        answer += f' <span class="mark {mark}">{say(f"is_{mark}", lang)}</span>'
     ptd = "" if entry["ptd"] is None else f'<span class="ptd">PTD {show_distance(entry["ptd"])}</span>'
     return (
         f'<article class="card" data-geometry="{entry["geometry"]}"><header>'
         f"<h3>{html.escape(name_geometry(entry['geometry'], lang))}</h3>{badge}</header>"
         f'<div class="layers" aria-hidden="true">{layers}</div>'
-        f'<p class="schedule">{SCHEDULE_WORDS[entry["geometry"]][lang == "zh"]}</p>'
+        f'<p class="schedule">{say_schedule(entry["geometry"], lang)}</p>'
         f'<p class="answer">{answer}</p><footer><span>{cost}</span>{ptd}</footer></article>'
     )
 
@@ -272,28 +289,44 @@ def show_distance(value: float) -> str:
     return f"{abs(value):.4f}"
 
 
-def see(gallery, question, turns, auto, radius, alpha, dff_rate, view, dark, lang):
-    """The plots of positions and of logits, and the words with the distances, or what keeps us from drawing."""
+def see(gallery, question, turns, auto, radius, alpha, dff_rate, placed, view, dark, lang):
+    """The plots of positions, distances and logits, and the numbers, or what keeps us from drawing."""
     earlier, question = last_asked(gallery, turns, question)
-    names, layout, places, logits, word = ("mrope", "circle"), None, {}, {}, 0
-    words = [say("ptd_none", lang)] * 2
+    layout, places, logits, numbers = None, {}, {}, f"<p>{say('ptd_none', lang)}</p>"
     try:
         if gallery or earlier or (question or "").strip():
             sliders = sliders_of(auto, radius, alpha, dff_rate)
             layout, places, distances = tasks.see(paths_of(gallery), earlier, question, sliders)
             if distances:
-                words = [say("ptd", lang).format(value=show_distance(distances[name])) for name in names]
-                word = plots.tip(layout, places["circle"], "picture")
-                logits = {name: positions.logits(layout, places[name], word) for name in names}
+                logits = {name: positions.logits(layout, places[name]) for name in places}
+                numbers = _show_numbers(distances, logits, lang)
     except Exception as error:
-        words = [sentence(error, lang)] * 2
-    drawn = [plots.draw_positions(layout, places.get(name), lang, dark, view) for name in names]
-    return *drawn, plots.draw_logits(layout, logits, word, lang, dark), *words
+        numbers = f"<p>{html.escape(sentence(error, lang))}</p>"
+    return (
+        plots.draw_positions(layout, places, placed, lang, dark, view),
+        plots.draw_distances(layout, logits, lang, dark),
+        plots.draw_logits(layout, logits, lang, dark),
+        numbers,
+    )
+
+
+def _show_numbers(distances, logits, lang):
+    rows = (
+        ("ptd", {name: show_distance(value) for name, value in distances.items()}),
+        ("spread", {name: f"{seen.spread:.3f}" for name, seen in logits.items()}),
+    )
+    heads = "".join(f"<th scope=col>{say(f'{name}_plot', lang)}</th>" for name in distances)
+    lines = "".join(
+        f"<tr><th scope=row>{say(key, lang)}</th>"
+        + "".join(f'<td id="{name}_{key}">{value}</td>' for name, value in values.items())
+        for key, values in rows
+    )
+    return f"<table><tr><td></td>{heads}</tr>{lines}</table>"
 
 
 @polite
 def attend(gallery, question, turns, left, right, auto, radius, alpha, dff_rate, max_new_tokens, lang):
-    """What `draw_attention` draws, kept for the page, and the choice of pictures."""
+    """What `draw_attention` draws, kept for the page, and the choices of pictures and of words of the answers."""
     earlier, question = last_asked(gallery, turns, question)
     paths, sliders = paths_of(gallery), sliders_of(auto, radius, alpha, dff_rate)
     frames, results = tasks.attend(paths, earlier, question, [left, right], sliders, max_new_tokens)
@@ -301,51 +334,60 @@ def attend(gallery, question, turns, left, right, auto, radius, alpha, dff_rate,
         image.thumbnail((512, 512))  # it is kept as long as the page is open
     asked = {"question": question, "pictures": paths, "geometries": [left, right]}
     kept = asked | {"frames": frames, "results": results}
-    return kept, picture_choices(kept, lang)
+    return kept, *choices_of(kept, lang)
 
 
-def picture_choices(kept, lang):
+def choices_of(kept, lang):
+    """The choices of a picture and of a word of the answers."""
     frames = kept["frames"] if kept else []
     choices = [(plots.frame_name(frame, lang), number) for number, (frame, _) in enumerate(frames)]
-    return gr.update(choices=choices, value=0 if choices else None, visible=len(choices) > 1)
+    shown = gr.update(choices=choices, value=0 if choices else None, visible=len(choices) > 1)
+    return shown, gr.update(choices=step_choices(kept, lang), value=0)
+
+
+def step_choices(kept, lang):
+    """The whole answer, then each of its tokens: what both answers have at that place."""
+    results = kept["results"] if kept else []
+    pairs = itertools.zip_longest(*(result.tokens for result in results), fillvalue="")
+    said = [" | ".join(dict.fromkeys(token.strip() for token in tokens)) for tokens in pairs]
+    return [(say("all_steps", lang), 0), *((f"{n}: {words}", n) for n, words in enumerate(said, 1))]
 
 
 def _frame(kept, number):
     return min(int(number or 0), len(kept["frames"]) - 1)
 
 
-def draw_attention(kept, number, layer, head, opacity, dark, lang):
+def draw_attention(kept, number, step, layer, head, opacity, dark, lang):
     """Both heat maps with their captions."""
     if not kept:
         empty = plots.draw_attention(None, None, 0, lang, dark)
         return empty, empty, "", ""
     number = _frame(kept, number)
     _, image = kept["frames"][number]
-    maps = [
-        tasks.split_maps(kept["frames"], tasks.choose(weights, layer, head))[number] for _, weights in kept["results"]
-    ]
+    chosen = [tasks.choose(result.weights, layer, head, int(step or 0)) for result in kept["results"]]
+    maps = [tasks.split_maps(kept["frames"], weights)[number] for weights in chosen]
     largest = max(float(weights.max()) for weights in maps)
     figures = [plots.draw_attention(image, weights, largest, lang, dark, opacity) for weights in maps]
     captions = [
         say("attention_caption", lang).format(
             geometry=name_geometry(geometry, lang),
-            answer=html.escape(answer) or say("no_answer", lang),
+            answer=html.escape(result.text) or say("no_answer", lang),
             share=f"{100 * float(weights.sum()):.1f}",
-            hint=hint(kept["question"], answer, lang),
+            hint=hint(kept["question"], result.text, lang),
         )
-        for geometry, (answer, _), weights in zip(kept["geometries"], kept["results"], maps)
+        for geometry, result, weights in zip(kept["geometries"], kept["results"], maps)
     ]
     return *figures, *captions
 
 
-def draw_all(kept, number, lang):
+def draw_all(kept, number, step, lang):
     """For both geometries, the maps of every layer and head as HTML, all in one scale."""
     if not kept:
         return "", ""
     number = _frame(kept, number)
+    chosen = [tasks.at_step(result.weights, int(step or 0)) for result in kept["results"]]
     both = [
-        [[tasks.split_maps(kept["frames"], head)[number] for head in layer] for layer in weights]
-        for _, weights in kept["results"]
+        [[tasks.split_maps(kept["frames"], head)[number] for head in layer] for layer in weights] for weights in chosen
     ]
     largest = float(np.max(both))
     return [_show_maps(layers, largest, lang) for layers in both]
@@ -370,13 +412,7 @@ def open_one(event: gr.EventData):
     return event.layer, event.head
 
 
-def tell_lost(is_lost, lang):
-    """After the page was loaded anew, as after a restart of the server."""
-    if is_lost:
-        warn(BadInput("lost"), lang)
-
-
-def reset():
-    """Geometry, whether the radius is the model's own that is no number, radius, alpha and dff_rate, as trained."""
+def own_settings():
+    """The model's own geometry, whether its radius is no number, radius, alpha and dff_rate."""
     is_auto = isinstance(model.OWN_RADIUS, str)
     return model.OWN_SCHEDULE, is_auto, 10 if is_auto else model.OWN_RADIUS, model.OWN_ALPHA, model.OWN_DFF_RATE

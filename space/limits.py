@@ -28,6 +28,8 @@ MAX_QUEUE = int(os.environ.get("MAX_QUEUE", 64))  # requests that wait; the next
 
 STILL_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
+# What a browser may hand over without a type, to be taken or to be refused by name.
+SUFFIXES = (*VIDEO_SUFFIXES, *Image.registered_extensions(), ".heic", ".heif")
 
 # Nothing is decoded before its size is checked, so PIL's own guard would only add a warning.
 Image.MAX_IMAGE_PIXELS = None

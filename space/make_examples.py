@@ -9,7 +9,7 @@ from pathlib import Path
 
 import av
 
-from examples import EXAMPLES, FOLDER
+from samples import EXAMPLES, FOLDER
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

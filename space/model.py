@@ -2,6 +2,9 @@
 
 `MODEL_ID` in the environment names it, a directory or a hub id; the tiny checkpoint is the default. Every request
 works on a model object of its own that shares the weights, so no request can disturb the positions of another.
+
+On ZeroGPU what `spaces.GPU` decorates runs in a process that is forked while other requests are served: nothing in it
+takes a lock, and nothing in it can refuse a visitor, which `prepare` has done before.
 """
 
 import copy
@@ -10,17 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-try:  # on ZeroGPU; must come before torch
-    from spaces import GPU as gpu
-except ImportError:
+import spaces  # before torch, which it prepares for ZeroGPU
 
-    def gpu(function):
-        """Elsewhere the model has its device at all times."""
-        return function
-
-
+# isort: split
 import numpy as np
 import torch
 from transformers import (
@@ -64,10 +62,8 @@ LAYERS = MODEL.config.text_config.num_hidden_layers
 HEADS = MODEL.config.text_config.num_attention_heads
 SPECIAL_TOKENS = PROCESSOR.tokenizer.all_special_tokens
 VISION_TOKENS = (MODEL.config.image_token_id, MODEL.config.video_token_id)
+MAX_STEPS = 32  # of an answer, whose attention is kept one by one: a page holds it
 IMAGE_INPUTS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
-
-# transformers sets the default dtype of the whole process while it builds a model.
-_BUILDING = threading.Lock()
 
 SCHEDULES = {
     "mrope": ["mrope"] * LAYERS,
@@ -105,21 +101,15 @@ def make_block(geometry: str, radius: float | None, alpha: float | None, dff_rat
 
 def view(block: dict, attention: str | None = None):
     """A model with the weights of the loaded one, not copied, under another `circle_rope` block."""
-    config = copy.deepcopy(MODEL.config)
-    config.circle_rope = block
-    with _BUILDING, torch.device("meta"):
-        model = type(MODEL)(config)
-    model.load_state_dict(MODEL.state_dict(keep_vars=True), assign=True)
-    for name, buffer in MODEL.named_buffers():
-        module, _, last = name.rpartition(".")
-        model.get_submodule(module).register_buffer(last, buffer, persistent=False)
+    shared = {id(tensor): tensor for tensor in (*MODEL.parameters(), *MODEL.buffers())}
+    model = copy.deepcopy(MODEL, shared)
+    model.set_circle_rope(block)
     if attention is not None:
         model.set_attn_implementation(attention)
-    model.generation_config = MODEL.generation_config
-    return model.eval()
+    return model
 
 
-def prepare(media: list[Media], turns: list[tuple[str, str]], question: str):
+def prepare(media: list[Media], turns: list[tuple[str, str]], question: str) -> dict[str, torch.Tensor]:
     """What the processor makes of a conversation, on the CPU: pictures first, then earlier turns and the question.
 
     Raises:
@@ -151,12 +141,20 @@ def prepare(media: list[Media], turns: list[tuple[str, str]], question: str):
                 for item in videos
             ],
         }
-    with _BUILDING:
-        inputs = PROCESSOR(text=[text], return_tensors="pt", **arguments)
+    inputs = PROCESSOR(text=[text], return_tensors="pt", **arguments)
     longest = min(MAX_PROMPT_TOKENS, MODEL.config.text_config.max_position_embeddings)
     if (given := inputs["input_ids"].shape[1]) > longest:
         raise BadInput("too_many_tokens", given=f"{given:,}", allowed=f"{longest:,}")
-    return inputs
+    return dict(inputs)
+
+
+@dataclass
+class Attended:
+    """An answer and its attention to the pictures."""
+
+    text: str
+    tokens: list[str]  # the first of the answer, at most MAX_STEPS
+    weights: np.ndarray  # float16 (layers, heads, 1 + tokens, vision tokens), shares of 1; first the mean of all steps
 
 
 class _Stop(StoppingCriteria):
@@ -173,17 +171,22 @@ def _sampling(temperature):
     return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 
 
-@gpu
+def _seconds(inputs, blocks, max_new_tokens, *_) -> int:
+    """For how long ZeroGPU lends a GPU: what a 7B model may need, so that short requests come first."""
+    each = 3 + inputs["input_ids"].shape[1] / 1000 + max_new_tokens / 20
+    return min(120, round(10 + each * (len(blocks) if isinstance(blocks, list) else 1)))
+
+
+def _on_device(inputs):
+    return {name: value.to(MODEL.device) for name, value in inputs.items()}
+
+
+@spaces.GPU(duration=_seconds)
 def answer(
-    media: list[Media],
-    turns: list[tuple[str, str]],
-    question: str,
-    block: dict,
-    max_new_tokens: int,
-    temperature: float = 0.0,
+    inputs: dict[str, torch.Tensor], block: dict, max_new_tokens: int, temperature: float = 0.0
 ) -> Iterator[str]:
     """The answer so far, as it grows. Closing the iterator ends the generation."""
-    inputs = prepare(media, turns, question).to(MODEL.device)
+    inputs = _on_device(inputs)
     model = view(block)
     streamer = TextIteratorStreamer(PROCESSOR.tokenizer, skip_prompt=True, skip_special_tokens=True)
     stop, failures = threading.Event(), []
@@ -216,12 +219,12 @@ def answer(
         raise failures[0]
 
 
-@gpu
+@spaces.GPU(duration=_seconds)
 def compare(
-    media: list[Media], turns: list[tuple[str, str]], question: str, blocks: list[dict], max_new_tokens: int
+    inputs: dict[str, torch.Tensor], blocks: list[dict], max_new_tokens: int
 ) -> Iterator[tuple[str, float, int]]:
     """Under each block in turn, the greedy answer, the seconds it took, and its number of tokens."""
-    inputs = prepare(media, turns, question).to(MODEL.device)
+    inputs = _on_device(inputs)
     length = inputs["input_ids"].shape[1]
     with torch.inference_mode():
         for number, block in enumerate(blocks):
@@ -235,33 +238,32 @@ def compare(
             yield PROCESSOR.tokenizer.decode(new, skip_special_tokens=True).strip(), seconds, len(new)
 
 
-@gpu
-def attend(
-    media: list[Media], turns: list[tuple[str, str]], question: str, block: dict, max_new_tokens: int
-) -> tuple[str, np.ndarray]:
-    """The greedy answer, and how much each picture token is attended to while it is written.
-
-    Returns:
-        The answer, and float32 `(layers, heads, vision tokens)`: attention weights (shares of 1), the mean over the
-        steps that each wrote one token of the answer.
-    """
-    inputs = prepare(media, turns, question).to(MODEL.device)
-    length = inputs["input_ids"].shape[1]
-    taken = []
+@spaces.GPU(duration=_seconds)
+def attend(inputs: dict[str, torch.Tensor], blocks: list[dict], max_new_tokens: int) -> list[Attended]:
+    """Under each block, the greedy answer and how much every picture token is attended to while it is written."""
+    inputs = _on_device(inputs)
     with torch.inference_mode():
-        output = view(block).generate(**inputs, **_sampling(0), max_new_tokens=max_new_tokens)
-        is_vision = torch.isin(output[0], torch.tensor(VISION_TOKENS, device=output.device))
+        return [_attend(inputs, block, max_new_tokens) for block in blocks]
 
-        def take(module, args, result):
-            # The step that wrote token n looked from token n - 1. Only these rows are kept, one layer at a time.
-            weights = result[1][0, :, length - 1 : -1]
-            taken.append(weights[..., is_vision].float().mean(1).cpu())
 
-        # Eager attention is the one that hands its weights out.
-        model = view(block, "eager")
-        for layer in model.model.language_model.layers:
-            layer.self_attn.register_forward_hook(take)
-        pictures = {key: inputs[key] for key in IMAGE_INPUTS if key in inputs}
-        model(input_ids=output, use_cache=False, logits_to_keep=1, **pictures)
-    text = PROCESSOR.tokenizer.decode(output[0, length:], skip_special_tokens=True).strip()
-    return text, torch.stack(taken).numpy()
+def _attend(inputs, block, max_new_tokens):
+    length = inputs["input_ids"].shape[1]
+    output = view(block).generate(**inputs, **_sampling(0), max_new_tokens=max_new_tokens)
+    is_vision = torch.isin(output[0], torch.tensor(VISION_TOKENS, device=output.device))
+    taken = []
+
+    def take(module, args, result):
+        # The step that wrote token n looked from token n - 1. Only these rows are kept, one layer at a time.
+        weights = result[1][0, :, length - 1 : -1][..., is_vision].float()
+        taken.append(torch.cat([weights.mean(1, keepdim=True), weights[:, :MAX_STEPS]], 1).half().cpu())
+
+    # Eager attention is the one that hands its weights out.
+    model = view(block, "eager")
+    for layer in model.model.language_model.layers:
+        layer.self_attn.register_forward_hook(take)
+    pictures = {key: inputs[key] for key in IMAGE_INPUTS if key in inputs}
+    model(input_ids=output, use_cache=False, logits_to_keep=1, **pictures)
+    new = output[0, length:]
+    tokens = [PROCESSOR.tokenizer.decode([token]) for token in new[:MAX_STEPS].tolist()]
+    text = PROCESSOR.tokenizer.decode(new, skip_special_tokens=True).strip()
+    return Attended(text, tokens, torch.stack(taken).numpy())

@@ -14,97 +14,98 @@ from texts import say
 
 SYMBOLS = ("circle", "diamond", "square", "cross")
 INK = {False: "#27272a", True: "#e4e4e7"}
-FAINT = {False: "#d4d4d8", True: "#52525b"}
+GRID = {False: "#e4e4e7", True: "#3f3f46"}
+# Lines and dots stand out from the page by 3:1 at least.
+FAINT = {False: "#85858f", True: "#8b8b94"}
+# Of the geometries, which colour-blind people can tell apart.
+COLOURS = {False: ("#0072b2", "#c45200"), True: ("#56b4e9", "#e69f00")}
 # Light and dark follow the numbers, so that it can be read in grey and by colour-blind people.
 SCALE = "Cividis"
-COLOURS = ("#0072b2", "#d55e00")  # of the geometries, which colour-blind people can tell apart
+ENDS = {False: (0, 0.6), True: (0.45, 1)}
+ROWS = {dark: sample_colorscale(SCALE, np.linspace(*ends, 16)) for dark, ends in ENDS.items()}
 OPACITY = 0.75  # of the attention over its picture
-NEAR_TOKENS = 4  # at least so far is near
 VIEWS = ("picture", "axis", "whole")
 # The text axis is (1, 1, 1). It stands upright beside a picture, whose ring is the base of a cone then; along it one
-# looks down at the ring, with the rows of the picture downwards.
+# looks down at the ring, with the rows of the picture downwards. The whole input has the text along its first axis.
 CAMERAS = {
-    "picture": {"eye": {"x": 1.8, "y": -0.8, "z": 0.52}, "up": {"x": 1, "y": 1, "z": 1}},
+    "picture": {"eye": {"x": 2.2, "y": -1.0, "z": 0.65}, "up": {"x": 1, "y": 1, "z": 1}},
     "axis": {
         "eye": {"x": 1, "y": 1, "z": 1},
         "up": {"x": 0, "y": -1, "z": 0},
         "projection": {"type": "orthographic"},
     },
-    # Not along (1, 1, 1), where the text axis would be a point.
-    "whole": {"eye": {"x": 2.1, "y": -1.8, "z": 0.8}, "center": {"x": 0, "y": 0, "z": -0.1}},
+    "whole": {"eye": {"x": 0.25, "y": -1.5, "z": 0.35}, "projection": {"type": "orthographic"}},
 }
+# Onto the text axis and the two directions of the ring.
+TURN = np.array([[1, 1, 1], [0, -1, 1], [2, -1, -1]]) / np.sqrt([[3], [2], [6]])
+TURN_GAP = 3  # more tokens than these between two words are where another begins to speak
 
 
 def draw_positions(
-    layout: Layout | None, rows: np.ndarray | None, lang: str, dark: bool, view: str = "whole"
+    layout: Layout | None, places: dict[str, np.ndarray], placed: str, lang: str, dark: bool, view: str = "whole"
 ) -> go.Figure:
-    """The tokens at their (t, h, w) index: text on its axis, pictures by their rows, and the cone to a token of text.
+    """The tokens at their (t, h, w) index: words on the text axis, pictures by their rows, and the cone to a word.
 
     Args:
         layout: the tokens, or None for an empty figure that says what to do.
-        rows: float `(3, seq)`, the index under one geometry.
+        places: float `(3, seq)` under every geometry; all of them fit the axes, so that nothing moves but the tokens.
+        placed: the geometry that is shown.
         lang: `"en"` or `"zh"`.
         dark: whether the page is dark.
-        view: one of `VIEWS`: the pictures with the text near them, the same seen along the text, or the whole input.
+        view: one of `VIEWS`: the pictures with the words near them, the same seen along the text, or the whole input.
     """
     figure = go.Figure(layout=_base(dark))
-    axis = {"showbackground": False, "gridcolor": FAINT[dark], "zeroline": False, "color": INK[dark], "nticks": 5}
-    figure.update_layout(
-        height=400,
-        # The camera stays where the visitor put it while a slider moves.
-        uirevision=view,
-        scene={
-            "xaxis": {"title": "t", **axis},
-            "yaxis": {"title": "h", **axis},
-            "zaxis": {"title": "w", **axis},
-            "aspectmode": "data",
-            "domain": {"y": [0, 0.93]},  # the scale of the colours is above
-            "camera": CAMERAS[view],
-        },
-        legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": 0, "yanchor": "top"},
-    )
+    figure.update_layout(height=310)
     if layout is None:
         return _say_so(figure, say("see_empty", lang))
-    slots = _shown_text(layout, rows, view)
+    words = layout.all_words if view == "whole" else layout.words
+    turned = {name: TURN @ rows if view == "whole" else rows for name, rows in places.items()}
+    shown = np.concatenate([np.flatnonzero(layout.is_vision), words])
+    _set_axes(figure, [rows[:, shown] for rows in turned.values()], view, lang, dark)
+    rows = turned[placed]
     if layout.frames:
-        _draw_cone(figure, layout, rows, tip(layout, rows, view), lang, dark)
-    _draw_text(figure, layout, rows, slots, lang, dark)
+        _draw_cone(figure, layout, rows, lang, dark)
+    _draw_text(figure, layout, rows, places[placed], words, view, lang, dark)
     most_rows = max((frame.rows for frame in layout.frames), default=1)
     for number, frame in enumerate(layout.frames):
-        _draw_frame(figure, frame, rows[:, frame.slots], lang, most_rows, is_first=number == 0)
+        index = places[placed][:, frame.slots]
+        _draw_frame(figure, frame, rows[:, frame.slots], index, lang, dark, most_rows, is_first=number == 0)
     return figure
 
 
-def _shown_text(layout, rows, view):
-    """Slots of the text: of all of it, or of what lies as near to the pictures as they are large."""
-    slots = np.flatnonzero(~layout.is_vision)
-    if view == "whole" or not layout.frames:
-        return slots
-    pictures = rows[:, layout.is_vision]
-    large = max(np.ptp(pictures, axis=1).max(), NEAR_TOKENS)
-    along, picture = rows[:, slots].mean(0), pictures.mean(0)
-    behind = along[slots > layout.frames[0].slots.start].min()
-    reach = large / 8 if view == "axis" else large
-    # The first token behind is shown wherever it is: the cone needs a tip.
-    is_near = (along >= picture.min() - reach / 2) & (along <= max(picture.max() + reach, behind))
-    return slots[is_near]
+def _set_axes(figure, all_rows, view, lang, dark):
+    """The same axes for every geometry; only that of the whole input is squeezed, to be readable after many turns."""
+    axis = {"showbackground": False, "gridcolor": GRID[dark], "zeroline": False, "color": INK[dark], "nticks": 5}
+    points = np.hstack(all_rows)
+    low, high = points.min(1) - 0.5, points.max(1) + 0.5
+    names = ("t", "h", "w") if view != "whole" else (say("along_text", lang), "", "")
+    scene = {"camera": CAMERAS[view], "aspectmode": "data", "domain": {"y": [0.06, 0.9]}}
+    for letter, name, *ends in zip("xyz", names, low.tolist(), high.tolist()):
+        hidden = {} if name else {"showticklabels": False}
+        scene[f"{letter}axis"] = {"title": name, "range": ends, **axis, **hidden}
+    if view == "whole":
+        scene |= {"aspectmode": "manual", "aspectratio": {"x": 2.7, "y": 0.9, "z": 0.9}}
+    # The camera stays where the visitor put it while a slider moves.
+    legend = {"orientation": "h", "x": 0.5, "xanchor": "center", "y": 0, "yanchor": "bottom"}
+    figure.update_layout(uirevision=view, scene=scene, legend=legend)
 
 
-def tip(layout: Layout, rows: np.ndarray, view: str) -> int:
-    """The last slot behind the first picture that the view shows and that holds a word, or the last one of all."""
-    slots = _shown_text(layout, rows, view)
-    behind = slots[slots > layout.frames[0].slots.start]
-    return next((slot for slot in behind[::-1] if layout.tokens[slot].strip()[:1].isalnum()), slots[-1])
-
-
-def _draw_text(figure, layout, rows, slots, lang, dark):
+def _draw_text(figure, layout, rows, index, words, view, lang, dark):
+    """The words on their axis, and as many of them written beside it as can be read."""
+    if view == "whole":  # the last word of what each said in turn
+        written = [slot for slot, following in zip(words, [*words[1:], np.inf]) if following - slot > TURN_GAP]
+    else:
+        written = [slot for slot in words if not layout.frames or slot > layout.frames[0].slots.start]
     figure.add_scatter3d(
-        **_points(rows[:, slots]),
-        mode="lines+markers",
+        **_points(rows[:, words]),
+        mode="lines+markers+text",
         name=say("text_tokens", lang),
+        text=[_word(layout, slot) if slot in written else "" for slot in words],
+        textposition="top center" if view == "whole" else "middle right",
+        textfont={"size": 10, "color": INK[dark]},
         line={"color": INK[dark], "width": 2},
         marker={"size": 2.5, "color": INK[dark]},
-        customdata=[[_readable(layout.tokens[slot]), int(slot)] for slot in slots],
+        customdata=[[_readable(layout.tokens[slot]), int(slot), *index[:, slot].tolist()] for slot in words],
         hovertemplate="%{customdata[0]}<br>#%{customdata[1]}" + _COORDINATES,
     )
 
@@ -118,18 +119,10 @@ def _word(layout, slot):
     return _readable(layout.tokens[slot].strip(" "))
 
 
-def _draw_frame(figure, frame, points, lang, most_rows, is_first):
+def _draw_frame(figure, frame, points, index, lang, dark, most_rows, is_first):
     row, column = np.divmod(np.arange(frame.rows * frame.columns), frame.columns)
     name = frame_name(frame, lang)
-    marker = {
-        "size": 5.5,
-        "symbol": SYMBOLS[(frame.picture - 1) % len(SYMBOLS)],
-        "color": row + 1,
-        "colorscale": SCALE,
-        "cmin": 1,
-        "cmax": max(2, most_rows),
-        "line": {"width": 0.5, "color": "#71717a"},
-    }
+    marker = {"size": 5.5, "symbol": SYMBOLS[(frame.picture - 1) % len(SYMBOLS)], **_by_row(row, most_rows, dark)}
     if is_first:
         marker["colorbar"] = {
             "title": {"text": say("row", lang), "side": "right"},
@@ -142,6 +135,7 @@ def _draw_frame(figure, frame, points, lang, most_rows, is_first):
             "nticks": min(6, most_rows),
         }
     words = say("hover_cell", lang)
+    cells = enumerate(zip(row.tolist(), column.tolist(), index.T.tolist()))
     figure.add_scatter3d(
         **_points(points),
         mode="markers",
@@ -150,43 +144,30 @@ def _draw_frame(figure, frame, points, lang, most_rows, is_first):
         showlegend=frame.step <= 1,
         legendgroup=str(frame.picture),
         marker=marker,
-        customdata=[
-            [words.format(row=r + 1, column=c + 1), frame.slots.start + n] for n, (r, c) in _cells(row, column)
-        ],
+        customdata=[[words.format(row=r + 1, column=c + 1), frame.slots.start + n, *thw] for n, (r, c, thw) in cells],
         hovertemplate=name + "<br>%{customdata[0]}<br>#%{customdata[1]}" + _COORDINATES,
     )
 
 
-def _cells(row, column):
-    return enumerate(zip(row.tolist(), column.tolist()))
+def _by_row(row, most_rows, dark):
+    return {"color": row + 1, "colorscale": ROWS[dark], "cmin": 1, "cmax": max(2, most_rows)}
 
 
-def _draw_cone(figure, layout, rows, slot, lang, dark):
-    """Lines from a token of text to every token of the first picture or frame, and the ring if that is one."""
-    tip, base = rows[:, slot : slot + 1], rows[:, layout.frames[0].slots]
+def _draw_cone(figure, layout, rows, lang, dark):
+    """Lines from the word to every token of the first picture or frame."""
+    tip, base = rows[:, [layout.word]], rows[:, layout.frames[0].slots]
     lines = np.full((3, 3 * base.shape[1]), np.nan)
     lines[:, ::3], lines[:, 1::3] = tip, base
-    if np.ptp(np.linalg.norm(base - tip, axis=0)) < 1e-3:
-        lines = np.hstack([lines, _ring(base)])
     figure.add_scatter3d(
         **_points(lines),
         mode="lines",
-        name=say("cone", lang).format(token=_word(layout, slot)),
+        name=say("cone", lang).format(token=_word(layout, layout.word)),
         line={"color": FAINT[dark], "width": 2},
         hoverinfo="skip",
     )
 
 
-def _ring(base, count=73):
-    """The circle around (1, 1, 1) on which these points lie, `(3, count)`."""
-    centre = np.full(3, base.mean())
-    radius = np.linalg.norm(base[:, 0] - centre)
-    across, along = np.array([[1, -1, 0], [1, 1, -2]]) / np.sqrt([[2], [6]])
-    turn = np.linspace(0, 2 * np.pi, count)
-    return centre[:, None] + radius * (np.outer(across, np.cos(turn)) + np.outer(along, np.sin(turn)))
-
-
-_COORDINATES = "<br>t %{x:.2f}, h %{y:.2f}, w %{z:.2f}<extra></extra>"
+_COORDINATES = "<br>t %{customdata[2]:.2f}, h %{customdata[3]:.2f}, w %{customdata[4]:.2f}<extra></extra>"
 
 
 def _points(rows):
@@ -200,36 +181,52 @@ def frame_name(frame, lang: str) -> str:
     return say("picture_number", lang).format(number=frame.picture)
 
 
-def draw_logits(layout: Layout | None, logits: dict[str, Logits], word: int, lang: str, dark: bool) -> go.Figure:
-    """The logit of every token of the first picture by its distance from a word, under each geometry.
+def draw_distances(layout: Layout | None, logits: dict[str, Logits], lang: str, dark: bool) -> go.Figure:
+    """A strip for each geometry: how far the tokens of the first picture are from the word, one above the other."""
+    figure = go.Figure(layout=_base(dark))
+    figure.update_layout(height=130, showlegend=False)
+    if not logits:
+        return _say_so(figure, "")
+    frame = layout.frames[0]
+    row = np.arange(frame.rows * frame.columns) // frame.columns
+    heights, names = np.linspace(-0.35, 0.35, len(row)), []
+    for line, (name, seen) in enumerate(reversed(logits.items())):
+        ends = [f"{end:.2f}" for end in (seen.distances.min(), seen.distances.max())]
+        names.append(f"{say(f'{name}_plot', lang)}<br>{' – '.join(dict.fromkeys(ends))}")
+        marker = {"size": 7, **_by_row(row, frame.rows, dark)}
+        figure.add_scatter(y=np.round(line + heights, 4), name=name, marker=marker, **_far(frame, seen, "", lang))
+    axis = _draw_axis(figure, layout, lang, dark)
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], **axis)
+    return figure
 
-    Args:
-        layout: the tokens, or None for an empty figure that says what to do.
-        logits: under `"mrope"` and `"circle"`.
-        word: slot of the word.
-        lang: `"en"` or `"zh"`.
-        dark: whether the page is dark.
-    """
+
+def draw_logits(layout: Layout | None, logits: dict[str, Logits], lang: str, dark: bool) -> go.Figure:
+    """The logit of every token of the first picture by its distance from the word, under each geometry."""
     figure = go.Figure(layout=_base(dark))
     figure.update_layout(height=320, legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"})
     if not logits:
         return _say_so(figure, say("see_empty", lang))
-    frame = layout.frames[0]
-    cells = _hover_cells(frame.rows, frame.columns, "%{x:.2f}, %{y:.3f}", lang)
-    cells["customdata"] = sum(cells["customdata"], [])  # in one row
-    for (name, seen), symbol, colour in zip(logits.items(), SYMBOLS, COLOURS):
-        figure.add_scatter(
-            x=np.round(seen.distances, 4),
-            y=np.round(seen.logits, 4),
-            mode="markers",
-            name=say("logits_of", lang).format(geometry=say(f"{name}_plot", lang), spread=f"{seen.spread:.3f}"),
-            marker={"symbol": symbol, "color": colour, "size": 8, "line": {"width": 0.5, "color": INK[dark]}},
-            **cells,
-        )
-    axis = {"gridcolor": FAINT[dark], "zeroline": False, "fixedrange": True, "automargin": True}
-    figure.update_xaxes(title=say("distance_axis", lang).format(token=_word(layout, word)), rangemode="tozero", **axis)
-    figure.update_yaxes(title=say("logit_axis", lang), **axis)
+    for (name, seen), symbol, colour in zip(logits.items(), SYMBOLS, COLOURS[dark]):
+        title = say("logits_of", lang).format(geometry=say(f"{name}_plot", lang), spread=f"{seen.spread:.3f}")
+        marker = {"symbol": symbol, "color": colour, "size": 8}
+        cells = _far(layout.frames[0], seen, ", %{y:.3f}", lang)
+        figure.add_scatter(y=np.round(seen.logits, 4), name=title, marker=marker, **cells)
+    figure.update_yaxes(title=say("logit_axis", lang), **_draw_axis(figure, layout, lang, dark))
     return figure
+
+
+def _far(frame, seen, value, lang):
+    """The tokens of the first picture by their distance from the word."""
+    cells = _hover_cells(frame.rows, frame.columns, "%{x:.2f}" + value, lang)
+    return cells | {"customdata": sum(cells["customdata"], []), "x": np.round(seen.distances, 4), "mode": "markers"}
+
+
+def _draw_axis(figure, layout, lang, dark):
+    """Draws the axis of the distances, and returns what the other one shares with it."""
+    axis = {"gridcolor": GRID[dark], "zeroline": False, "fixedrange": True, "automargin": True}
+    title = say("distance_axis", lang).format(token=_word(layout, layout.word))
+    figure.update_xaxes(title=title, rangemode="tozero", **axis)
+    return axis
 
 
 def draw_attention(

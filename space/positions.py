@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from limits import Media
-from model import GEOMETRY, MODEL, PROCESSOR, VISION_TOKENS, prepare
+from model import GEOMETRY, MODEL, PROCESSOR, SPECIAL_TOKENS, VISION_TOKENS
+
+MAX_WORDS = 12  # of a question, that stand beside its picture
 
 
 @dataclass
@@ -35,15 +36,21 @@ class Layout:
     """The tokens of one input in order, and its frames."""
 
     tokens: list[str]
+    words: np.ndarray  # slots of the words to show: some before the first picture and those of the question behind it
+    all_words: np.ndarray  # slots of every word
     is_vision: np.ndarray  # bool (seq,)
     frames: list[Frame]
     blocks: list
     length: int
 
+    @property
+    def word(self) -> int:
+        """Slot of the word whose distances are shown: the last of the first question."""
+        return int(self.words[-1])
 
-def lay_out(media: list[Media], turns: list[tuple[str, str]], question: str) -> Layout:
-    """What the model reads for this conversation; raises BadInput as `prepare` does."""
-    inputs = prepare(media, turns, question)
+
+def lay_out(inputs: dict[str, torch.Tensor]) -> Layout:
+    """What the model reads: the tokens of what `model.prepare` has made."""
     ids = inputs["input_ids"]
     blocks = MODEL.model.vision_blocks(
         ids, inputs.get("image_grid_thw"), inputs.get("video_grid_thw"), inputs.get("second_per_grid_ts")
@@ -60,7 +67,26 @@ def lay_out(media: list[Media], turns: list[tuple[str, str]], question: str) -> 
             )
     tokens = [PROCESSOR.tokenizer.decode([token]) for token in ids[0].tolist()]
     is_vision = torch.isin(ids[0], torch.tensor(VISION_TOKENS)).numpy()
-    return Layout(tokens, is_vision, frames, blocks, ids.shape[1])
+    every = _words(tokens)
+    return Layout(tokens, _near(tokens, every, frames), every, is_vision, frames, blocks, ids.shape[1])
+
+
+def _words(tokens):
+    """Slots of what somebody said: no control tokens, and not who speaks, which follows the first of them."""
+    said = [token not in SPECIAL_TOKENS and any(map(str.isalnum, token)) for token in tokens]
+    is_role = [False, *(token == "<|im_start|>" for token in tokens[:-1])]
+    return np.flatnonzero(np.array(said) & ~np.array(is_role))
+
+
+def _near(tokens, words, frames):
+    if not frames:
+        return words
+    first = frames[0].slots.start
+    end = next((slot for slot in range(first, len(tokens)) if tokens[slot] == "<|im_end|>"), len(tokens))
+    behind = words[(words > first) & (words < end)][:MAX_WORDS]
+    # Where nothing is asked yet, what follows the pictures stands in for it.
+    behind = behind if len(behind) else np.array([frames[-1].slots.stop])
+    return np.concatenate([words[words < first][-3:], behind])
 
 
 def place(layout: Layout, block: dict) -> dict[str, np.ndarray]:
@@ -91,10 +117,10 @@ def distances(layout: Layout, places: dict[str, np.ndarray]) -> dict[str, float]
     }
 
 
-def logits(layout: Layout, rows: np.ndarray, word: int) -> Logits:
-    """From the slot `word` to the first picture or frame, whose tokens all have the same key."""
+def logits(layout: Layout, rows: np.ndarray) -> Logits:
+    """From `layout.word` to the first picture or frame, whose tokens all have the same key."""
     picture = rows[:, layout.frames[0].slots].astype(float)
-    apart = rows[:, word : word + 1] - picture
+    apart = rows[:, [layout.word]] - picture
     turned = np.exp(1j * _angles(apart))
     return Logits(
         distances=np.linalg.norm(apart, axis=0),

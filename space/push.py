@@ -4,6 +4,7 @@ python space/push.py USER/NAME
 """
 
 import argparse
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -17,9 +18,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 # Of the root, the files that are its checkpoint.
 CHECKPOINT = ("*.json", "*.jinja", "merges.txt", "*.safetensors", "*circle_rope*.py")
-LEFT_OUT = shutil.ignore_patterns(
-    "tests", "push.py", "browser.py", "screenshots.py", "screenshots", "make_examples.py", "__pycache__", ".*", "tiny"
-)
+LEFT_OUT = shutil.ignore_patterns("tests", "push.py", "screenshots", "make_examples.py", "__pycache__", ".*", "tiny")
 
 EXAMPLES = """\
 examples:
@@ -51,22 +50,32 @@ def lay_out(directory: Path, repo_id: str, model: str | None) -> None:
             shutil.copyfile(path, directory / "tiny" / path.name)
     card = RepoCard.load(directory / "README.md", ignore_metadata_errors=False)
     card.data.thumbnail = f"https://huggingface.co/spaces/{repo_id}/resolve/main/thumbnail.png"
+    card.data.suggested_hardware = "cpu-basic" if model is None else "zero-a10g"
     if model is not None:
         card.data.models = [model]
     card.save(directory / "README.md")
 
 
 def push(repo_id: str, model: str | None, private: bool) -> str:
-    """Upload the Space in one commit and return its address."""
+    """Upload the Space in one commit and return its address; a new Space that stays empty is deleted again."""
     api = HfApi()
+    space = {"repo_id": repo_id, "repo_type": "space"}
     with tempfile.TemporaryDirectory() as folder:
         lay_out(Path(folder), repo_id, model)
-        url = api.create_repo(repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
-        if model is not None:
-            api.add_space_variable(repo_id, "MODEL_ID", model)
-        api.upload_folder(
-            repo_id=repo_id, repo_type="space", folder_path=folder, commit_message="The Circle-RoPE Space"
+        is_new = not api.repo_exists(**space)
+        variables = [] if model is None else [{"key": "MODEL_ID", "value": model}]
+        url = api.create_repo(
+            **space, space_sdk="gradio", private=private, exist_ok=True, space_variables=variables or None
         )
+        try:
+            for variable in variables if not is_new else []:
+                api.add_space_variable(repo_id, **variable)
+            api.upload_folder(**space, folder_path=folder, commit_message="The Circle-RoPE Space")
+        except BaseException:
+            if is_new:
+                with contextlib.suppress(HfHubHTTPError, OSError):
+                    api.delete_repo(**space)
+            raise
     return str(url)
 
 
@@ -102,6 +111,8 @@ def main() -> int:
     except (HfHubHTTPError, OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

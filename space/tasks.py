@@ -44,7 +44,8 @@ def ask(
     question, max_new_tokens = _check(question, turns, max_new_tokens)
     temperature = check_number("temperature", temperature, 0, limits.MAX_TEMPERATURE)
     block = check_settings(*settings)
-    return model.answer(limits.open_media(paths), turns, question, block, max_new_tokens, temperature)
+    inputs = model.prepare(limits.open_media(paths), turns, question)
+    return model.answer(inputs, block, max_new_tokens, temperature)
 
 
 def compare(
@@ -60,8 +61,8 @@ def compare(
     """
     question, max_new_tokens = _check(question, turns, max_new_tokens)
     blocks = {geometry: check_settings(geometry, *sliders) for geometry in model.SCHEDULES}
-    media = limits.open_media(paths)
-    layout = positions.lay_out(media, turns, question)
+    inputs = model.prepare(limits.open_media(paths), turns, question)
+    layout = positions.lay_out(inputs)
     ptd = positions.distances(layout, positions.place(layout, blocks["circle"]))
     entries = []
     for geometry in blocks:
@@ -71,7 +72,7 @@ def compare(
             {"geometry": geometry, "layers": layers, "ptd": mean, "trained": geometry == model.OWN_SCHEDULE}
         )
     yield entries
-    results = model.compare(media, turns, question, list(blocks.values()), max_new_tokens)
+    results = model.compare(inputs, list(blocks.values()), max_new_tokens)
     for entry, (answer, seconds, tokens) in zip(entries, results):
         entry |= {"answer": answer, "seconds": seconds, "tokens": tokens}
         yield entries
@@ -84,7 +85,7 @@ def see(
     block = check_settings("circle", *sliders)
     if (question or "").strip():
         question = limits.check_question(question, model.SPECIAL_TOKENS)
-    layout = positions.lay_out(limits.open_media(paths), turns, question or "")
+    layout = positions.lay_out(model.prepare(limits.open_media(paths), turns, question or ""))
     places = positions.place(layout, block)
     return layout, places, positions.distances(layout, places)
 
@@ -96,21 +97,16 @@ def attend(
     geometries: list[str],
     sliders: Sliders,
     max_new_tokens: int,
-) -> tuple[list, list[tuple[str, np.ndarray]]]:
-    """The frames of the pictures, and for each geometry the answer and its attention to them.
-
-    Returns:
-        For every picture or step of a video its `Frame` and its PIL image, and for every geometry the answer and
-        float32 `(layers, heads, vision tokens)`.
-    """
+) -> tuple[list, list[model.Attended]]:
+    """For every picture or step of a video its `Frame` and its PIL image; for every geometry what it attends to."""
     question, max_new_tokens = _check(question, turns, max_new_tokens)
     blocks = [check_settings(geometry, *sliders) for geometry in geometries]
     media = limits.open_media(paths)
     if not media:
         raise BadInput("no_picture")
-    layout = positions.lay_out(media, turns, question)
-    frames = [(frame, _image(media, frame)) for frame in layout.frames]
-    return frames, [model.attend(media, turns, question, block, max_new_tokens) for block in blocks]
+    inputs = model.prepare(media, turns, question)
+    frames = [(frame, _image(media, frame)) for frame in positions.lay_out(inputs).frames]
+    return frames, model.attend(inputs, blocks, max_new_tokens)
 
 
 def _image(media, frame):
@@ -120,8 +116,14 @@ def _image(media, frame):
     return images[min(max(frame.step - 1, 0) * merged, len(images) - 1)]
 
 
-def choose(weights: np.ndarray, layer: int, head: int) -> np.ndarray:
-    """`(vision tokens,)` of one layer and head, counted from 0, or the mean over them for -1."""
+def at_step(weights: np.ndarray, step: int) -> np.ndarray:
+    """float32 `(layers, heads, vision tokens)` of one step of the answer; step 0 is the mean of all."""
+    return weights[:, :, min(step, weights.shape[2] - 1)].astype(np.float32)
+
+
+def choose(weights: np.ndarray, layer: int, head: int, step: int = 0) -> np.ndarray:
+    """`(vision tokens,)` of one step, layer and head, or the mean over layers or heads for -1."""
+    weights = at_step(weights, step)
     weights = weights.mean(0) if layer < 0 else weights[layer]
     return weights.mean(0) if head < 0 else weights[head]
 

@@ -1,4 +1,4 @@
-"""A small Hub on this computer: the part of its HTTP API that huggingface_hub uses to publish and to load a model.
+"""A small Hub on this computer: the part of its HTTP API that huggingface_hub uses to publish a model or a Space.
 
 Large files take the LFS way, basic or in parts; Xet is not offered. Everything is kept in memory, `log` holds every
 request with the bytes that came, and `fault` may answer one in the Hub's place.
@@ -22,7 +22,9 @@ from tests.hub_http import Handler, Refusal
 LFS_FROM, PARTS_FROM, PART = 100_000, 4_000_000, 3_000_000  # bytes
 # Who a token belongs to, and what it may do.
 ROLES = {"hf_owner": ("user", "write"), "hf_reader": ("user", "read"), "hf_stranger": ("stranger", "write")}
-REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
+# A Space is kept as spaces/USER/NAME, as its addresses have it.
+REPO = r"(?P<repo>(?:spaces/)?[\w.-]+/[\w.-]+)"
+API = r"/api/(?:models/|(?=spaces/))" + REPO
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Repo:
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)  # of a Space
 
     def commit(self, files: dict[str, bytes], ref: str = "main", message: str = "initial commit") -> str:
         oid = hashlib.sha1(repr((len(self.commits), sorted(files), ref)).encode()).hexdigest()
@@ -90,7 +93,7 @@ class Hub(ThreadingHTTPServer):
         """A client that goes away is no news."""
 
     def repo(self, request, name, *, writes=False):
-        repo, namespace = self.repos.get(name), name.split("/")[0]
+        repo, namespace = self.repos.get(name), name.split("/")[-2]
         if repo is None or (repo.private and request.account != namespace):
             raise Refusal(404 if request.account else 401, "RepoNotFound", "Repository not found")
         if writes and (request.account != namespace or request.role != "write"):
@@ -103,16 +106,23 @@ class Hub(ThreadingHTTPServer):
         token = {"role": request.role, "displayName": "test"}
         return {"type": "user", "name": request.account, "orgs": [], "auth": {"accessToken": token}}
 
-    def create(self, request):
+    def _named(self, request):
+        """What a request says of a repo, in whose namespace it is, and its name."""
         given = json.loads(request.body)
         namespace = given.get("organization") or request.account
-        name = f"{namespace}/{given['name']}"
+        return given, namespace, f"{'spaces/' if given.get('type') == 'space' else ''}{namespace}/{given['name']}"
+
+    def create(self, request):
+        given, namespace, name = self._named(request)
         if request.account != namespace or request.role != "write":
             raise Refusal(403, None, "You don't have the rights to create a model under this namespace")
         if name in self.repos:
             raise Refusal(409, None, "You already created this model repo", url=f"{self.url}/{name}", name=name)
         private = given.get("private") or given.get("visibility") == "private"
-        self.repos[name] = Repo(private=bool(private))
+        if name.startswith("spaces/") and given.get("sdk") != "gradio":
+            raise Refusal(400, None, "a Space needs its SDK")
+        variables = {one["key"]: one["value"] for one in given.get("variables", [])}
+        self.repos[name] = Repo(private=bool(private), variables=variables)
         self.repos[name].commit({".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
         return {"url": f"{self.url}/{name}", "name": name}
 
@@ -121,6 +131,17 @@ class Hub(ThreadingHTTPServer):
         oid = self._oid(found, revision)
         names = [{"rfilename": name} for name in found.commits[oid]]
         return {"id": repo, "modelId": repo, "private": found.private, "sha": oid, "siblings": names, "tags": []}
+
+    def delete(self, request):
+        _, _, name = self._named(request)
+        self.repo(request, name, writes=True)
+        del self.repos[name]
+        return {}
+
+    def variable(self, request, repo):
+        given = json.loads(request.body)
+        self.repo(request, repo, writes=True).variables[given["key"]] = given["value"]
+        return {}
 
     def tree(self, request, repo, revision, folder=""):
         found = self.repo(request, repo)
@@ -220,7 +241,7 @@ class Hub(ThreadingHTTPServer):
     def resolve(self, request, repo, revision, path):
         found = self.repo(request, repo)
         oid = self._oid(found, revision)
-        if found.gated and request.account != repo.split("/")[0]:
+        if found.gated and request.account != repo.split("/")[-2]:
             raise Refusal(403 if request.account else 401, "GatedRepo", "Access to this repo is restricted")
         data = found.commits[oid].get(unquote(path))
         if data is None:
@@ -275,12 +296,14 @@ Hub.routes = [
     for method, pattern, answer in (
         ("GET", "/api/whoami-v2", Hub.whoami),
         ("POST", "/api/repos/create", Hub.create),
+        ("DELETE", "/api/repos/delete", Hub.delete),
+        ("POST", f"{API}/variables", Hub.variable),
         ("POST", "/api/validate-yaml", Hub.validate),
-        ("GET", f"/api/models/{REPO}(/revision/(?P<revision>[^/]+))?", Hub.info),
-        ("GET", f"/api/models/{REPO}/tree/(?P<revision>[^/]+)(?P<folder>/.*)?", Hub.tree),
-        ("POST", f"/api/models/{REPO}/branch/(?P<name>.+)", Hub.branch),
-        ("POST", f"/api/models/{REPO}/preupload/(?P<revision>.+)", Hub.preupload),
-        ("POST", f"/api/models/{REPO}/commit/(?P<revision>.+)", Hub.commit),
+        ("GET", f"{API}(/revision/(?P<revision>[^/]+))?", Hub.info),
+        ("GET", f"{API}/tree/(?P<revision>[^/]+)(?P<folder>/.*)?", Hub.tree),
+        ("POST", f"{API}/branch/(?P<name>.+)", Hub.branch),
+        ("POST", f"{API}/preupload/(?P<revision>.+)", Hub.preupload),
+        ("POST", f"{API}/commit/(?P<revision>.+)", Hub.commit),
         ("POST", rf"/{REPO}\.git/info/lfs/objects/batch", Hub.batch),
         ("PUT", r"/lfs/(?P<oid>\w+)", Hub.put),
         ("PUT", r"/lfs/(?P<oid>\w+)/(?P<part>\d+)", Hub.put_part),

@@ -40,7 +40,7 @@ if [ -z "$all" ]; then
     part environment environment main -r tests/requirements.txt
     part "lint and types" lint
     # What goes beyond the product itself, or takes minutes and depends on no release, is left to --all.
-    part tests tests main $(printf '%s\n' tests/test_*.py | grep -vE 'test_(benchmarks|compile|shapes|upstream_suite)\.py') "$@"
+    part tests tests main $(printf '%s\n' tests/test_*.py | grep -vE 'test_(benchmarks|compile|lessons|shapes|upstream_suite)\.py') "$@"
     printf '\n%s' "$table"
     exit
 fi
@@ -133,8 +133,8 @@ fine_tuning() {
 serving() {
     files serving serving/tests --ignore serving/tests/test_transformers_serve.py \
         --ignore serving/tests/test_modes.py "$@"
-    # Of what a whole process shares, the runner that vLLM takes wherever Triton is.
-    files serving serving/tests/test_modes.py -k V2 "$@"
+    # Model Runner V2, which vLLM takes wherever Triton is; its kernels are interpreted here.
+    VLLM_USE_V2_MODEL_RUNNER=1 TRITON_INTERPRET=1 tests serving serving/tests/test_exact.py -k "not half_precision" "$@"
     files vllm-0.30 serving/tests/test_exact.py "$@"
     files vllm-0.31 serving/tests/test_exact.py "$@"
     tests transformers-serve serving/tests/test_transformers_serve.py "$@"
@@ -162,7 +162,7 @@ part "transformers $newest" tests main tests "$@"
 # The page's commands once more, with the environments that they make.
 PAGE_INSTALLS=1 part "the page" tests main tests/test_readme.py -k every_command "$@"
 part "transformers $first" tests $first \
-    $(printf '%s\n' tests/test_*.py | grep -vE 'test_(geometry|benchmarks|commands|readme|shapes|published_files)\.py') "$@"
+    $(printf '%s\n' tests/test_*.py | grep -vE 'test_(geometry|benchmarks|commands|lessons|readme|shapes|published_files)\.py') "$@"
 part "the contract on the releases in between" on_each contract $in_between
 # huggingface_hub 2 is beside the newest release, 0.36 beside the first, 1 beside 5.0.0.
 part "publishing by huggingface_hub 1" tests 5.0.0 tests/test_publishing.py -k "wire or interrupted" "$@"

@@ -8,7 +8,6 @@ import pytest
 import torch
 from transformers import StaticCache
 
-from circle_rope_imp import Part, Record
 from modeling_qwen2_5_vl_circle_rope import find_cache
 from tests.models import (
     GREEDY,
@@ -273,17 +272,6 @@ def test_virtual_tokens_of_prefix_tuning_are_text_in_front(stock):
         positions.append((seen[-1][-6:][:, real], alone[:, real] + 4))
     for given, expected in positions:
         close(given, expected)
-
-
-@torch.no_grad()
-def test_tokens_in_place_of_others_take_their_positions(age):
-    """As in a static cache that is written over from a slot on."""
-    record, rows = Record(age.model.made_for), torch.arange(10.0).expand(6, 1, -1)
-    record.add(Part(0, rows))
-    record.add(Part(4, rows[..., :3] + 20))
-    assert record.ends(7).text.tolist() == [[23.0], [23.0]]
-    record.add(Part(0, rows[..., :2] + 50))
-    assert record.ends(2).text.tolist() == [[52.0], [52.0]] and record.ends(5).text.tolist() == [[55.0], [55.0]]
 
 
 @torch.no_grad()

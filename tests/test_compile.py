@@ -177,6 +177,24 @@ def test_training_steps_compile(model):
     assert graphs() == 1
 
 
+def test_training_from_pictures_of_any_size_compiles_no_more_than_stock(stock):
+    """As a Trainer compiles it, with the vision tower."""
+    growth = {}
+    for name, model in (("stock", stock), ("AGE", make_model(stock, {"AGE_mode": "strategy_4"}))):
+        torch._dynamo.reset()
+        compiled, counts = torch.compile(model, backend="eager"), []
+        for grid in ([1, 4, 8], [1, 6, 8], [1, 8, 10], [1, 12, 4], [1, 10, 10]):
+            inputs = with_images([text(5) + picture(grid) + text(6)], [grid])
+            inputs["labels"] = inputs["input_ids"]
+            loss = compiled(**inputs).loss
+            loss.backward()
+            counts.append(counters["stats"]["unique_graphs"])
+            assert loss.item() == pytest.approx(model(**inputs).loss.item(), rel=1e-5)
+        model.zero_grad()
+        growth[name] = [count - counts[0] for count in counts]
+    assert all(ours <= theirs for ours, theirs in zip(growth["AGE"], growth["stock"]))
+
+
 @torch.no_grad()
 def test_the_text_model_exports_with_positions_as_an_input(model):
     text_model = model.model.language_model

@@ -44,7 +44,7 @@ NEEDS = {
 ELSEWHERE = {
     "uv venv .venv-vllm": "serving/tests, from the CPU's wheel",
     ".venv-vllm/bin/vllm": "serving/tests, the same server",
-    "python space/push.py": "space/tests: the small Hub has no Spaces",
+    "python space/push.py": "space/tests, to the small Hub",
     "bash tests/run.sh": "this is a part of it",
 }
 # Commands that serve until they are stopped, and their port.

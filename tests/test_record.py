@@ -89,6 +89,11 @@ def test_tokens_in_place_of_others_take_their_positions():
     assert says(record, 5) == ([51, 61], [51, 61], [1, 1])
     record.add(Part(0, rows([70, 71], [80, 81])))
     assert says(record, 2) == ([72, 82], [72, 82], [0, 0])
+    two = torch.arange(10.0).expand(6, 1, -1)  # of two geometries
+    record = filled(Part(0, two), Part(4, two[..., :3] + 20))
+    assert record.ends(7).text.tolist() == [[23.0], [23.0]]
+    record.add(Part(0, two[..., :2] + 50))
+    assert record.ends(2).text.tolist() == [[52.0], [52.0]] and record.ends(5).text.tolist() == [[55.0], [55.0]]
 
 
 def test_text_that_nobody_recorded_lies_between():

@@ -53,6 +53,10 @@ def test_both_parts_have_scenes_and_share_none(side):
         assert all(is_held_out(make_motion(rng, part, side=side)[1]) == part for _ in range(50))
 
 
+def test_an_empty_board_is_of_both_parts():
+    assert all(make_scene(random.Random(0), part, 0, 0) == () for part in (True, False))
+
+
 def answers(scene):
     """The answer of everything that can be asked about a board of 3 x 3 places, by wording and slots."""
     found = {}

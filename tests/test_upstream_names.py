@@ -19,7 +19,7 @@ FILES = ("modeling_qwen2_5_vl_circle_rope.py", "configuration_qwen2_5_vl_circle_
 WAYS = (
     modeling.POSITIONS_UP_FRONT,
     modeling.POSITIONS_BY_STEP,
-    modeling.NAMES_IN_REGISTER,
+    modeling.NAMES_BY_RENAMINGS,
     modeling.NAMES_BY_ATTRIBUTE,
     modeling.CHUNKS_WITH_PICTURES,
     modeling.CHUNKS_OF_TEXT,

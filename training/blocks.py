@@ -11,7 +11,7 @@ from configuration_qwen2_5_vl_circle_rope import (
 from conversion.base import ConversionError, read_json
 from conversion.convert import make_config
 from conversion.options import read_block, read_object
-from modelcard_qwen2_5_vl_circle_rope import complete_card
+from modelcard_qwen2_5_vl_circle_rope import complete_card, schedule_in_words
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "config_with_block",
     "read_block",
     "read_override",
+    "schedule_in_words",
     "validate_circle_rope",
 ]
 

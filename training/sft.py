@@ -225,6 +225,8 @@ def main():
             save_block(trainer.model, folder)
         if trainer.args.push_to_hub:
             trainer.push_to_hub()
+    # An interpreter that ends with gloo's threads alive may abort, and the launcher calls the whole run failed.
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

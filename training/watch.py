@@ -2,12 +2,11 @@
 
 import importlib.util
 from collections import Counter
-from itertools import groupby
 from pathlib import Path
 
 from transformers import TrainerCallback
 
-from .blocks import circle_rope_model
+from .blocks import circle_rope_model, schedule_in_words
 
 PLOT = "loss.png"
 
@@ -20,11 +19,6 @@ def start_line(model, processes: int) -> str:
         processes: how many train together.
     """
     inner = circle_rope_model(model).model
-    runs = [(geometry, len(list(layers))) for geometry, layers in groupby(inner.schedule)]
-    if runs == [(geometry, 1) for geometry, _ in runs] and len(runs) > 2:
-        geometries = f"{runs[0][0]} and {runs[1][0]} in turns"
-    else:
-        geometries = ", ".join(f"{count} {geometry}" for geometry, count in runs)
     trained = Counter(dict.fromkeys(("language model", "projector", "vision tower"), 0))
     for name, parameter in model.named_parameters():
         part = "language model" if "visual." not in name else "projector" if ".merger." in name else "vision tower"
@@ -32,7 +26,7 @@ def start_line(model, processes: int) -> str:
         trained[part] += parameter.requires_grad * getattr(parameter, "ds_numel", parameter.numel())
     parts = ", ".join(f"{count:,} of the {part}" for part, count in trained.items())
     return (
-        f"Circle-RoPE: {len(inner.schedule)} layers ({geometries}); trained parameters: {parts}; "
+        f"Circle-RoPE: layers: {schedule_in_words(inner.schedule)}; trained parameters: {parts}; "
         f"weights {str(inner.dtype).removeprefix('torch.')}, positions float32; processes: {processes}"
     )
 

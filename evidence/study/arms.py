@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from circle_rope_imp import MRopeGeometry
 from evidence.geometry import FlattenedGeometry, Rope, SharedGeometry, SpacedGeometry
 
 from . import bias, digits, pairs, relations, shapes
@@ -30,6 +31,7 @@ GRID, RING = {"AGE_mode": ["mrope"] * LAYERS}, {"radius": 10}
 class Arm(NamedTuple):
     """How image tokens are placed: a `circle_rope` block, how its sections lie, and a layout in place of the ring.
 
+    The layout takes the block's `image_stride`, as the ring does; layers under the block's own "mrope" do not.
     `family` is the geometry, grid or ring, at whose best learning rate the arm is trained. `reset` lets h and w begin
     at 0 in every picture, whatever stands before it; t and the text behind are the grid's.
     """
@@ -37,7 +39,7 @@ class Arm(NamedTuple):
     block: dict
     family: str
     sections: str = "contiguous"
-    layout: FlattenedGeometry | SpacedGeometry | None = None
+    layout: FlattenedGeometry | MRopeGeometry | None = None
     reset: bool = False
 
 
@@ -56,7 +58,7 @@ ARMS = {
     },
     # For two pictures alone: how their codes of place lie to each other, and how large they are.
     "grid-reset": Arm(GRID, "grid", "interleaved", reset=True),
-    **{f"grid-stride-{n}": Arm({**GRID, "image_stride": n}, "grid", "interleaved") for n in (15, 21)},
+    **{f"grid-stride-{n}": Arm({**RING, "image_stride": n}, "grid", "interleaved", MRopeGeometry()) for n in (15, 21)},
     "grid-spaced": Arm(RING, "grid", "interleaved", SpacedGeometry()),
     **{f"ring-stride-{n}": Arm({**RING, "image_stride": n}, "ring", "interleaved") for n in (17, 26)},
 }

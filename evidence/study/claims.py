@@ -127,15 +127,15 @@ def _claims(found: Found) -> Iterator[Claim]:
 
 
 def front_tables(families: dict[str, list[Claim]]) -> dict[str, str]:
-    """For the front page: the named contrast with its boards, and what grid and ring learn on every task and board.
+    """For the front page: the named contrast with its boards, and what grid and ring learn of boards as trained.
 
     A difference is bold where it is not open.
     """
-    named, others = families[NAMED] + families[PARTS], families[TRAINED] + families[LARGER] + families[TWO]
+    named, trained = families[NAMED] + families[PARTS], families[TRAINED]
     boards = list(dict.fromkeys(claim.measure for claim in named))
-    tasks = list(dict.fromkeys((claim.scale, claim.what, claim.on) for claim in others))
+    tasks = list(dict.fromkeys((claim.scale, claim.what) for claim in trained))
     scales = list(dict.fromkeys(claim.scale for claim in named))
-    found = {(claim.scale, claim.what, claim.on, claim.pair): claim for claim in named + others}
+    found = {(claim.scale, claim.what, claim.measure, claim.pair): claim for claim in named + trained}
     pair = CONTRAST[:2]
     return {
         "named": table(
@@ -143,10 +143,10 @@ def front_tables(families: dict[str, list[Claim]]) -> dict[str, str]:
             [[scale, *(_cell(found.get((scale, "shapes", board, pair))) for board in boards)] for scale in scales],
         ),
         "claims": table(
-            ["trained, tested on", *(" minus ".join(pair) for pair in FRONT)],
+            ["trained on", *(" minus ".join(pair) for pair in FRONT)],
             [
-                [f"{scale} {what}, {on}", *(_cell(found.get((scale, what, on, pair))) for pair in FRONT)]
-                for scale, what, on in tasks
+                [f"{scale} {what}", *(_cell(found.get((scale, what, SCORED, pair))) for pair in FRONT)]
+                for scale, what in tasks
             ],
         ),
     }

@@ -31,7 +31,12 @@ def runs_of(experiment: str, scale: str, seeds: int, records: dict, scales: dict
     first = allocation_runs(scale, seeds, records, scales)
     if experiment == "allocation":
         return first
-    _check(records, first, experiment, scale)
+    missing = [run for run in first if run.name not in records]
+    if missing:
+        raise EvidenceError(
+            f"{experiment} takes up what allocation finds at the {scale} scale, which lacks runs such as "
+            f"{missing[0].name}: finish that first with --experiment allocation --scale {scale}."
+        )
     rates = best_rates(records, scale, scales)
 
     def runs(tasks, arms):
@@ -41,7 +46,7 @@ def runs_of(experiment: str, scale: str, seeds: int, records: dict, scales: dict
     if experiment == "bias":
         return runs([BIAS], scales[scale].arms) + runs(["pairs"], PAIR_ARMS)
     if experiment == "digits":
-        return runs(["digits"], best_arms(records, scale, seeds, scales))
+        return runs(["digits"], list(mean_scores(records, scale, seeds, scales))[:3])
     winner = best_sections(records, scale, seeds, scales)
     strategies = [f"{strategy}-{winner}" for strategy in STRATEGIES]
     trained = runs(["shapes"], strategies)
@@ -93,21 +98,7 @@ def mean_scores(records: dict, scale: str, seeds: int, scales: dict) -> dict[str
     return dict(sorted(scores.items(), key=lambda item: -item[1]))
 
 
-def best_arms(records: dict, scale: str, seeds: int, scales: dict) -> list[str]:
-    """The three arms with the highest mean score."""
-    return list(mean_scores(records, scale, seeds, scales))[:3]
-
-
 def best_sections(records: dict, scale: str, seeds: int, scales: dict) -> str:
     """The sections, contiguous or interleaved, under which grid and ring have the higher mean score together."""
     scores = mean_scores(records, scale, seeds, scales)
     return max(("contiguous", "interleaved"), key=lambda each: scores[f"grid-{each}"] + scores[f"ring-{each}"])
-
-
-def _check(records, runs, experiment, scale):
-    missing = [run for run in runs if run.name not in records]
-    if missing:
-        raise EvidenceError(
-            f"{experiment} takes up what allocation finds at the {scale} scale, which lacks runs such as "
-            f"{missing[0].name}: finish that first with --experiment allocation --scale {scale}."
-        )

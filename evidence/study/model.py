@@ -2,14 +2,17 @@
 
 import functools
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from circle_rope_imp import MRopeGeometry
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
-from evidence.geometry import FlattenedGeometry, SpacedGeometry
+from evidence.geometry import FlattenedGeometry
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 from shapes.checkpoint import model_config, save_processor
+from shapes.muon import Muon
 
 from . import tower
 from .arms import ARMS, LAYERS, TASKS, Run, tower_path
@@ -20,11 +23,12 @@ from .sections import interleave, section_sizes
 class StudyConfig(Qwen2_5_VLConfig_CircleRoPE_V2):
     """A config whose ring may be a layout that is none of the block's options, and whose pictures may begin at 0."""
 
-    layout: FlattenedGeometry | SpacedGeometry | None = None
+    layout: FlattenedGeometry | MRopeGeometry | None = None
     reset: bool = False
 
     def make_geometry(self, name):
-        return self.layout if name == "circle" and self.layout else super().make_geometry(name)
+        made = super().make_geometry(name)
+        return replace(self.layout, image_stride=made.image_stride) if name == "circle" and self.layout else made
 
 
 def make_model(run: Run, scales: dict, work: Path):
@@ -65,14 +69,11 @@ def make_model(run: Run, scales: dict, work: Path):
 
 
 def make_optimizers(model, learning_rate: float, fine_tuning: bool = False) -> list:
-    """Muon for the matrices of the layers, which learn in half as many steps with it; AdamW for the rest.
-
-    For fine-tuning AdamW for all, as whoever converts trained weights has it.
-    """
+    """Muon for the layers' matrices, in half as many steps, and AdamW for the rest; AdamW for all in fine-tuning."""
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     matrices = [parameter for name, parameter in trained if ".layers." in name and parameter.ndim == 2]
     others = [parameter for name, parameter in trained if not (".layers." in name and parameter.ndim == 2)]
     adamw = functools.partial(torch.optim.AdamW, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     if fine_tuning:
         return [adamw(matrices + others)]
-    return [torch.optim.Muon(matrices, lr=5 * learning_rate, weight_decay=0.01), adamw(others)]
+    return [Muon(matrices, lr=5 * learning_rate), adamw(others)]

@@ -14,16 +14,17 @@ from .two import picture_tables
 
 INTRODUCTION = """\
 Means over seeds with half their 95 % intervals (Student's t over seeds). All arms of a seed answer the same questions.
-A claim's p is corrected (Holm) within its family, which was fixed after the runs; its interval is not. *Seeds* says
-how many lie on the mean's side of zero. With 8 of them a test by signs alone cannot go below p = 0.0078, with 6 not
-below 0.031: smaller p rest on the tails of t. A claim with a dagger (†) was named after a first look at the runs.
+A claim's p is corrected (Holm) within its family, which was fixed after the runs, a plan's before them; its interval
+is not. *Seeds* says how many lie on the mean's side of zero. With 8 of them a test by signs alone cannot go below
+p = 0.0078, with 6 not below 0.031: smaller p rest on the tails of t. A claim with a dagger (†) was named after a first
+look at the runs.
 *Chance* is the best guess without a look at the picture."""
 
 
-def page(records: dict, scales: dict) -> str:
-    """All claims and tables as one Markdown page."""
+def page(made: dict[str, str]) -> str:
+    """All tables, by title, as one Markdown page."""
     parts = ["# What each arm of the study learned", "", INTRODUCTION, ""]
-    for title, text in tables(records, scales).items():
+    for title, text in made.items():
         parts += [f"## {title}", "", text, ""]
     return "\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""Answers of an engine in a process of its own, for options that a whole process shares: how to compile, which runner.
+"""Answers of an engine in a process of its own, for what a whole process shares: how to compile, over how many ranks.
 
     python -m serving.tests.answers DIRECTORY OPTIONS_AS_JSON CASES SAMPLING_AS_JSON OUTPUT
 
@@ -6,15 +6,7 @@ CASES picks from `all_kinds()`, such as `1:4`. Written are the token ids and log
 """
 
 import json
-import os
 import sys
-from types import SimpleNamespace
-
-if os.environ.get("TRITON_INTERPRET"):
-    # This Triton has no backend for the CPU, and its interpreter needs none; vLLM asks for the name alone.
-    from triton.backends import backends
-
-    backends["cpu"] = SimpleNamespace(driver=None, compiler=None)
 
 from vllm import LLM, SamplingParams
 

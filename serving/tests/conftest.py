@@ -3,6 +3,7 @@
 import gc
 import os
 import tempfile
+from types import SimpleNamespace
 
 # Nothing is fetched or compiled, and the engine runs in this process, where its parts can be looked at.
 os.environ |= {
@@ -17,6 +18,13 @@ os.environ |= {
 }
 
 import pytest
+
+if os.environ.get("TRITON_INTERPRET"):
+    # For Model Runner V2, whose kernels are Triton's: this Triton has no backend for the CPU, and its interpreter
+    # needs none; vLLM asks for the name alone.
+    from triton.backends import backends
+
+    backends["cpu"] = SimpleNamespace(driver=None, compiler=None)
 
 
 @pytest.fixture(scope="session")

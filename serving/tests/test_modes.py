@@ -1,4 +1,4 @@
-"""The same answers compiled, on Model Runner V2, and over several processes."""
+"""The same answers compiled, with lookup, and over several processes."""
 
 import json
 import os
@@ -9,13 +9,9 @@ import pytest
 
 from .cases import ROOT, TOLERANCE, all_kinds, load, log_probabilities
 
-V2 = {"VLLM_USE_V2_MODEL_RUNNER": "1", "TRITON_INTERPRET": "1"}
 MODES = {
     # vLLM's default: the text model in one graph, its rows decoded within.
     "compiled": ({"TORCH_COMPILE_DISABLE": "0"}, {}, "0:4", 40),
-    # Its kernels are Triton's, which is interpreted here, and slow.
-    "V2": (V2, {"enforce_eager": True}, "0:6", 12),
-    "V2 in chunks": (V2, {"enforce_eager": True, "max_num_batched_tokens": 48}, "2:4", 8),
     "tensor parallel": ({}, {"enforce_eager": True, "tensor_parallel_size": 2}, "0:4", 40),
     # Not eager: the CPU engine's warm-up, which makes what the stages hand on, is left out then.
     "pipeline parallel": ({"TORCH_COMPILE_DISABLE": "0"}, {"pipeline_parallel_size": 2}, "0:4", 40),

@@ -4,8 +4,10 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
+import urllib.request
 
 import openai
 import pytest
@@ -126,6 +128,19 @@ def test_two_adapters_alone_and_at_once(tmp_path):
             at_once = list(pool.map(answer, *zip(*asked)))
     for choice, (name, image) in zip(alone + at_once, asked[:2] + asked):
         check(choice, models[name], image)
+
+
+def test_engines_side_by_side(model):
+    """Data parallel: each engine answers some of the requests, and has a table of its own."""
+    pictures = [turned(number) for number in range(8)]
+    with start("--data-parallel-size", 2) as url, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        answers = list(pool.map(lambda image: complete(client, image, max_tokens=24, **WITH_TOKENS), pictures))
+        counts = urllib.request.urlopen(f"{url}/metrics").read().decode()
+    for answer, image in zip(answers, pictures):
+        check(answer.choices[0], model, image)
+    answered = re.findall(r'request_success_total{engine=".",finished_reason="length".* (.+)', counts)
+    assert len(answered) == 2 and "0.0" not in answered
 
 
 def test_a_wrong_block_is_one_sentence_at_the_start(tmp_path):

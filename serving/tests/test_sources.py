@@ -27,7 +27,14 @@ PARTS = {
     "v1/worker/gpu_input_batch.py": ("CachedRequestState",),
     "v1/worker/gpu/mm/rope.py": WHOLE,
     "v1/worker/gpu/model_states/__init__.py": WHOLE,
-    "v1/worker/gpu/model_states/default.py": ("__init__", "add_request", "prepare_inputs", "prepare_dummy_inputs"),
+    "v1/worker/gpu/model_states/default.py": (
+        "__init__",
+        "add_request",
+        "remove_request",
+        "prepare_inputs",
+        "prepare_dummy_inputs",
+    ),
+    "v1/worker/gpu/model_runner.py": ("_remove_request", "finish_requests"),
     "transformers_utils/config.py": ("mrope_num_dims", "uses_mrope", "_uses_mrope", "_mrope_section"),
     # The model, and where a configuration is checked.
     "model_executor/models/qwen2.py": WHOLE,

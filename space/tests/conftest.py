@@ -9,7 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="circle_rope_modules_")
 
 SPACE = Path(__file__).resolve().parent.parent
-for folder in (SPACE.parent, SPACE):  # the second has an `examples` of its own
+for folder in (SPACE.parent, SPACE):
     sys.path.insert(0, str(folder))
 
 import json  # noqa: E402
@@ -43,16 +43,18 @@ def run(tmp_path_factory):
     """Runs a Space with temporary files of its own: `with run(app, **environment) as space`."""
     import contextlib
 
-    @contextlib.contextmanager
-    def start(app, **environment):
-        temporary = tmp_path_factory.mktemp("temporary")
-        log = tmp_path_factory.mktemp("log") / "log.txt"
-        with serve(
-            app, log, TMPDIR=str(temporary), HF_MODULES_CACHE=str(temporary.parent / "m"), **environment
-        ) as url:
-            yield Running(url, temporary, log)
+    modules = str(tmp_path_factory.getbasetemp() / "m")
+    with contextlib.ExitStack() as folders:
 
-    return start
+        @contextlib.contextmanager
+        def start(app, **environment):
+            # Not in pytest's folder: ZeroGPU's workers have sockets there, whose paths may have 107 characters.
+            temporary = folders.enter_context(tempfile.TemporaryDirectory())
+            log = tmp_path_factory.mktemp("log") / "log.txt"
+            with serve(app, log, TMPDIR=temporary, HF_MODULES_CACHE=modules, **environment) as url:
+                yield Running(url, Path(temporary), log)
+
+        yield start
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +81,7 @@ def endless(run, pushed, tmp_path_factory):
     config["eos_token_id"] = config["pad_token_id"]
     config["suppress_tokens"] = [config["pad_token_id"]]
     (model / "generation_config.json").write_text(json.dumps(config))
-    with run(SPACE / "app.py", MODEL_ID=str(model), MAX_QUEUE="3") as running:
+    with run(pushed / "app.py", MODEL_ID=str(model), MAX_QUEUE="3") as running:
         yield running
 
 

@@ -79,7 +79,7 @@ def test_what_the_model_was_not_taught_is_said(client, question):
 def test_the_first_call_of_the_readme_prints_its_answer(space):
     code = re.search(r"```python\n(.*?)```", (SPACE / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
     start, answer = re.match(r"(.*?)  # (.*?)\n", code.replace("http://127.0.0.1:7860", space.url), re.DOTALL).groups()
-    printed = subprocess.run([sys.executable, "-c", start], cwd=SPACE.parent, capture_output=True, text=True).stdout
+    printed = subprocess.run([sys.executable, "-c", start], cwd=SPACE, capture_output=True, text=True).stdout
     assert printed.splitlines()[-1] == answer == ANSWER
 
 

@@ -89,6 +89,6 @@ def test_leaving_the_question_while_the_plots_are_drawn_does_not_ask_again(space
         page.locator("#tabs button[role=tab]").nth(2).click()
         page.wait_for_timeout(500)
     expect(page.locator("#tabs button[role=tab]").nth(2)).to_have_attribute("aria-selected", "true")
-    ask(page, "What is at the top left?")
-    expect(page.locator("#chat .user p")).to_have_text(["Where is the red circle?", "What is at the top left?"])
+    ask(page, "Where is the red circle?")
+    expect(page.locator("#chat .user p")).to_have_text(["What is at the top left?", "Where is the red circle?"])
     expect(page.locator("#chat")).not_to_contain_text("The question is empty")

@@ -1,5 +1,7 @@
 """Words, sizes, keyboard and names: the page for every visitor, in a real browser."""
 
+import re
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
@@ -10,7 +12,7 @@ from browser import PATIENCE, TABS, ask, open_tab, pick_example, run_tab, wait_u
 def test_what_the_model_knows_is_said_in_the_language_of_the_page(space, visit):
     for lang, words in (("zh", "它只懂英语"), ("en", "in English, and nothing else")):
         page = visit(space, lang=lang)
-        expect(page.locator("#intro")).to_contain_text(words)
+        expect(page.locator("#about")).to_contain_text(words)
         ask(page, "红色的圆在哪里？")
         expect(page.locator("#chat .bot").last).to_contain_text(words)
         for tab, place in (("attention", "#right_words"), ("compare", "#cards .hint")):
@@ -32,35 +34,61 @@ def test_everything_is_said_in_chinese_too(space, visit):
     expect(page.locator("#tabs button[role=tab]").nth(0)).to_have_text("The cone")
 
 
-@pytest.mark.parametrize("lang, title", [("en", "Please note"), ("zh", "请注意")])
-def test_a_note_has_its_title_in_the_language_of_the_page(space, visit, lang, title):
+@pytest.mark.parametrize("lang, words", [("en", "is empty: choose another file"), ("zh", "是空文件：请另选一个")])
+def test_a_note_is_in_the_language_of_the_page(space, visit, bad_files, lang, words):
     page = visit(space, lang={"en": "zh", "zh": "en"}[lang])
     page.get_by_label({"en": "English", "zh": "中文"}[lang]).click()
     expect(page.locator("html")).to_have_attribute("lang", lang)
     wait_until_quiet(page)
-    page.locator("#paste").click()
-    expect(page.locator(".toast-title")).to_have_text(title)
-
-
-def test_what_gradio_says_by_itself_is_in_the_language_of_the_page(run, pushed, visit):
-    with run(pushed / "app.py") as space:
-        page = visit(space, lang="zh")
-    page.locator("#ask").click()
-    expect(page.locator(".toast-title")).to_have_text("请注意")
-    expect(page.locator(".toast-message-text")).to_have_text("与服务器的连接已断开：请等待恢复。")
-
-
-@pytest.mark.parametrize("lang, words", [("en", "a file of more than 20 MB"), ("zh", "文件超过 20 MB")])
-def test_a_file_that_is_too_large_is_said_in_the_language_of_the_page(space, visit, tmp_path, lang, words):
-    page = visit(space, lang=lang)
-    (tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
-    page.locator("#pictures input[type=file]").set_input_files(tmp_path / "large.png")
+    empty = next(path for path in bad_files if path.stem == "empty")
+    page.locator("#pictures input[type=file]").set_input_files(empty)
     expect(page.locator(".toast-message-text")).to_contain_text(words)
+
+
+@pytest.mark.parametrize("width, height", [(1440, 900), (1280, 720)])
+def test_sliders_numbers_and_strip_are_beside_the_cone(space, visit, width, height):
+    page = visit(space, width=width, height=height)
+    for name in ("#cone_plot", "#radius", "#alpha", "#dff_rate", "#numbers", "#strip_plot"):
+        expect(page.locator(name)).to_be_in_viewport(ratio=0.5 if name == "#strip_plot" else 1)
+    cone, radius = (page.locator(name).bounding_box() for name in ("#cone_plot", "#radius"))
+    assert cone["x"] + cone["width"] <= radius["x"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_mark_stands_out_from_its_panel(space, visit, scheme):
+    """3:1 at least, of the colours that the browser computes."""
+    page = visit(space, scheme=scheme)
+    panel = page.locator("#cone_plot").evaluate(
+        """element => {
+            const colour = () => getComputedStyle(element).backgroundColor;
+            while (/, 0\\)$/.test(colour())) element = element.parentElement;
+            return colour();
+        }"""
+    )
+    colours = page.evaluate(
+        """() => ["cone_plot", "strip_plot", "logits_plot"].flatMap(id =>
+            document.querySelector(`#${id} .js-plotly-plot`)._fullData.flatMap(trace => [
+                ...(trace.mode.includes("markers") ? trace.marker.colorscale?.map(stop => stop[1])
+                    ?? [trace.marker.color] : []),
+                ...(trace.mode.includes("lines") ? [trace.line.color] : [])]))"""
+    )
+    assert len(colours) > 20 and not [colour for colour in colours if _contrast(colour, panel) < 3]
+
+
+def _contrast(*colours):
+    def light(colour):
+        parts = re.findall(r"[\d.]+", colour) if colour.startswith("rgb") else re.findall("[0-9a-f]{2}", colour)
+        shares = [(float(part) if colour.startswith("rgb") else int(part, 16)) / 255 for part in parts[:3]]
+        linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05
+
+    low, high = sorted(map(light, colours))
+    return high / low
 
 
 def test_on_a_touch_screen_nothing_lies_over_the_legend(space, visit):
     page = visit(space, width=390, height=844, has_touch=True)
-    for name in ("mrope_plot", "circle_plot", "logits_plot"):
+    for name in ("cone_plot", "logits_plot"):
         page.locator(f"#{name} .legend").scroll_into_view_if_needed()
         legend = page.locator(f"#{name} .legend").bounding_box()
         assert legend["width"] > 0
@@ -82,7 +110,7 @@ def test_nothing_overflows_and_words_can_be_read(space, visit, width, height, sc
         for plot in page.locator(".js-plotly-plot").all():
             box = plot.bounding_box()
             assert box is None or box["x"] >= 0 and box["x"] + box["width"] <= width
-    font = page.evaluate("document.querySelector('#circle_plot .js-plotly-plot')._fullLayout.font.color")
+    font = page.evaluate("document.querySelector('#cone_plot .js-plotly-plot')._fullLayout.font.color")
     assert font == {"light": "#27272a", "dark": "#e4e4e7"}[scheme]
 
 
@@ -90,7 +118,7 @@ def test_the_keyboard_is_enough(space, visit):
     page = visit(space)
     page.locator("#examples button").first.focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#question textarea")).to_have_value("Where is the red circle?")
+    expect(page.locator("#question textarea")).to_have_value("What is at the top left?")
     page.locator("#question textarea").focus()
     reached = []
     for _ in range(3):
@@ -140,13 +168,17 @@ def test_the_page_keeps_its_width(space, visit):
     assert page.evaluate(width) == before
 
 
-def test_on_a_phone_the_answer_comes_before_the_tabs_and_sliders_are_folded(space, visit):
+def test_on_a_phone_one_line_and_the_cone_come_first_and_nothing_is_cut(space, visit):
     page = visit(space, width=390, height=844)
-    tops = [
-        page.locator(name).bounding_box()["y"] for name in ("#pictures", "#question", "#chat", "#tabs", "#geometry")
-    ]
+    names = ("#title", "#intro", "#cone_plot", "#pictures", "#question", "#chat", "#radius")
+    tops = [page.locator(name).bounding_box()["y"] for name in names]
     assert tops == sorted(tops)
-    assert not page.locator("#radius").is_visible()
+    for name in ("#intro p", "#cone_plot"):
+        expect(page.locator(name).first).to_be_in_viewport(ratio=1)
+    assert page.locator("#intro").bounding_box()["height"] < 60
+    for button in page.locator("#buttons button, #examples button").all():
+        assert button.evaluate("b => b.scrollWidth <= b.clientWidth && parseFloat(getComputedStyle(b).fontSize) >= 12")
+        assert button.inner_text().strip()
     ask(page)
     for name in ("#question textarea", "#stop", "#chat .bot"):
         expect(page.locator(name).last).to_be_in_viewport()
@@ -187,7 +219,11 @@ def test_plots_are_figures_with_names(space, visit):
     for name in ("M-RoPE answers:", "AGE strategy_4 answers:"):
         expect(page.get_by_role("figure", name=name)).to_be_visible()
     open_tab(page, "see")
-    for name in ("M-RoPE Per-Token Distance: 0.7404", "Per-Token Distance: 0.0000", "What attention sees of it"):
+    for name in (
+        "Per-Token Distance 0.7391 0.0000",
+        "How far each token of the picture is",
+        "What attention sees of it",
+    ):
         expect(page.get_by_role("figure", name=name)).to_be_visible()
 
 

@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2 as Model
 from training.blocks import circle_rope_model
 from training.positions import carry_positions
+from training.tower import call_tower_on_every_rank
 
 # So large an eps that rounding in a gradient is not blown up to a whole step.
 OPTIMIZER = {"lr": 1e-3, "eps": 1e-3, "weight_decay": 0.01}
@@ -159,6 +160,29 @@ def run_single_bf16(folder, batches):
             batch = {name: value for name, value in batch.items() if name != "labels"}
             logits.append(model(**batch).logits)
     return logits, {}
+
+
+def run_fsdp2_mixed(folder, batches):
+    """A rank without a picture beside one that has one: their losses, and what those were before sharding.
+
+    A checkpoint without a block is trained by stock's class.
+    """
+    from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
+
+    is_stock = AutoConfig.from_pretrained(folder, trust_remote_code=True).model_type == "qwen2_5_vl"
+    accelerator = fsdp_accelerator()
+    model = (Qwen2_5_VLForConditionalGeneration if is_stock else Model).from_pretrained(folder)
+    batch = batches[accelerator.process_index]
+    if accelerator.process_index == 1:
+        keep = batch["labels"][0] >= 0
+        batch = {key: batch[key][:, keep] for key in ("input_ids", "attention_mask", "labels")}
+    before = model(**batch).loss.detach()
+    if not is_stock:
+        call_tower_on_every_rank(model)
+    model, _ = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), **OPTIMIZER))
+    loss = model(**batch).loss
+    accelerator.backward(loss)
+    return gather_samples((loss.detach(), before)), {}
 
 
 def run_zero3(folder, batches):

@@ -10,10 +10,14 @@ from .conftest import ROOT, run
 ENGINES = ("fsdp2", "zero3", "tp")
 
 
-def launch(engine, file, processes=1):
-    worker = ["-m", "training.tests.parallel", ROOT, engine, file]
+def start(engine, file, processes=1, model=ROOT):
+    worker = ["-m", "training.tests.parallel", model, engine, file]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
-    result = run(sys.executable, *(torchrun if processes > 1 else ()), *worker, OMP_NUM_THREADS=1)
+    return run(sys.executable, *(torchrun if processes > 1 else ()), *worker, OMP_NUM_THREADS=1)
+
+
+def launch(engine, file, processes=1):
+    result = start(engine, file, processes)
     assert result.returncode == 0, result.stderr[-4000:]
     return torch.load(file)
 
@@ -47,6 +51,14 @@ def test_mixed_precision_does_not_touch_the_positions(tmp_path):
             torch.testing.assert_close(logits, wanted, atol=0.26, rtol=2e-2)
     refusal = result[True, "passed"]
     assert "torch.bfloat16" in refusal and "cast_forward_inputs=False" in refusal and "\n" not in refusal
+
+
+def test_a_rank_without_a_picture_stops_stock_alone(stock_dir, tmp_path):
+    """Stock's ranks gather different weights, at which gloo aborts; NCCL would wait for ever."""
+    for given, wanted in launch("fsdp2_mixed", tmp_path / "ours.pt", 2)["logits"]:
+        assert given.item() == pytest.approx(wanted.item(), rel=1e-5)
+    stopped = start("fsdp2_mixed", tmp_path / "stock.pt", 2, stock_dir)
+    assert stopped.returncode != 0 and "gloo" in stopped.stderr and not (tmp_path / "stock.pt").exists()
 
 
 @pytest.mark.parametrize(("file", "nodes"), [("fsdp2.yaml", 1), ("fsdp2_nodes.yaml", 2)])

@@ -1,11 +1,13 @@
 """Positions made without the model, and passed as other trainers pass theirs: the logits are the model's own."""
 
 import warnings
+from types import MethodType, SimpleNamespace
 
 import pytest
 import torch
+from transformers.models.qwen2_5_vl import Qwen2_5_VLModel
 
-from tests.models import image_batch, make_config, make_model, make_stock
+from tests.models import IMAGE, image_batch, make_config, make_model, make_stock
 from training.positions import rope_index_of, warn_of_grids
 
 BLOCK = {"radius": 8, "AGE_mode": "strategy_4"}
@@ -51,9 +53,17 @@ def test_the_logits_are_the_models_own(way):
 
 
 def on_a_grid(batch):
-    """Integer positions as trainers of stock pass them, `(3, batch, seq)`."""
-    vision = {key: value for key, value in batch.items() if key != "pixel_values"}
-    return rope_index_of(make_config({"AGE_mode": ["mrope"] * 4}))(**vision)[0].long()
+    """Integer positions `(4, batch, seq)` as verl makes them: by stock's function, bound to a processor."""
+    processor = SimpleNamespace(config=make_config(BLOCK))
+    for name in ("get_rope_index", "get_vision_position_ids"):
+        setattr(processor, name, MethodType(getattr(Qwen2_5_VLModel, name), processor))
+
+    def rope_index(input_ids, **vision):
+        return processor.get_rope_index(input_ids, mm_token_type_ids=(input_ids == IMAGE).int(), **vision)
+
+    positions = as_verl(rope_index, batch)
+    assert not positions.is_floating_point()
+    return positions
 
 
 @torch.no_grad()
@@ -62,8 +72,8 @@ def test_integer_positions_on_a_grid_warn_once_under_circle_layers():
     warn_of_grids(model)
     positions = on_a_grid(batch)
     with pytest.warns(UserWarning, match="put a picture's tokens on a grid.*leave position_ids out") as caught:
-        model(**batch, position_ids=torch.cat([positions[:1], positions]))
         model(**batch, position_ids=positions)
+        model(**batch, position_ids=positions[1:])
     assert len(caught) == 1
 
 

@@ -127,6 +127,24 @@ def test_a_quantised_checkpoint_that_lacks_a_matrix_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "ending, dtype, said",
+    [
+        ("k_proj.bias", torch.float16, None),
+        ("k_proj.bias", torch.int32, "must be one of"),
+        ("norm.weight", torch.float16, "save all of them in one dtype"),
+    ],
+)
+def test_the_bias_of_a_quantised_matrix_may_have_its_kernels_dtype(ending, dtype, said, tmp_path):
+    """As GPTQModel saves it: float16 beside bfloat16."""
+    saved = save(load(ROOT, quantization_config=KINDS["bitsandbytes nf4"]()), "bitsandbytes", tmp_path / "saved")
+    tensors = read_tensors(saved)
+    tensors |= {name: value.to(dtype) for name, value in tensors.items() if name.endswith(ending)}
+    save_file(tensors, saved / "model.safetensors", metadata={"format": "pt"})
+    done = push(saved, "--output-dir", tmp_path / "out", tmp_path=tmp_path)
+    assert said in done.stderr if said else done.returncode == 0, done.stderr
+
+
 def test_a_quantised_stock_checkpoint_is_refused_with_the_order_of_the_two(stock_dir, tmp_path):
     stock = load(stock_dir, quantization_config=KINDS["bitsandbytes nf4"]())
     done = push(save(stock, "bitsandbytes", tmp_path / "saved"), "--output-dir", tmp_path / "out", tmp_path=tmp_path)

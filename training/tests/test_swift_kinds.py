@@ -3,11 +3,13 @@
 import json
 import math
 import re
+import socket
 
 import pytest
 from transformers import AutoModelForImageTextToText
 
-from .conftest import ROOT, TESTS, warm
+from .conftest import ROOT, TESTS, run, script, warm
+from .pictures_set import write_set
 from .swift_cli import assert_positions_are_those_of_each_sample_alone, losses, read_records
 
 FEW_STEPS = (
@@ -102,6 +104,35 @@ def test_it_trains_with_the_positions_of_each_sample(kind, swift, pictures, tmp_
     if kind == "generated evaluation":
         entries = map(json.loads, (out / "logging.jsonl").read_text().splitlines())
         assert any("eval_rouge-l" in entry for entry in entries)
+
+
+TOGETHER = {
+    # ms-swift's Muon stops at the convolution of a tower that is trained; its "muon" fetches code, and stops before.
+    "padded, Muon": ("--optimizer", "muonclip"),
+    "packed, tower trained": (
+        *("--packing", "true", "--attn_impl", "flash_attention_2", "--max_length", 300, "--freeze_vit", "false"),
+        *("--custom_register_path", ROOT / "training/register_v2.py", TESTS / "flash_on_cpu.py"),
+    ),
+    # Of two workers ms-swift takes one for a stream, and says so.
+    "streamed, 8-bit Adam": ("--streaming", "true", "--dataloader_num_workers", 2, "--optim", "adamw_8bit"),
+}
+
+
+@pytest.mark.parametrize("way", TOGETHER)
+def test_two_processes_learn_what_one_does(way, swift, tmp_path):
+    """One process takes the two batches of a step, with and without pictures, one after another."""
+    # In order, for ms-swift leaves an odd one out before it shuffles for several processes.
+    data = ("--dataset", write_set(tmp_path / "data", rows=24) / "train.jsonl", "--train_dataloader_shuffle", "false")
+    each = (*FEW_STEPS, *TOGETHER[way], *data, "--max_steps", 3, "--use_cpu", "true")
+    each = (*each, "--per_device_train_batch_size", 1, "--output_dir")
+    alone = swift("-m", "swift.cli.sft", *each, tmp_path / "alone", "--gradient_accumulation_steps", 2)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        start = {"NPROC_PER_NODE": 2, "MASTER_PORT": free.getsockname()[1]}
+    together = run(script("swift"), "sft", *each, tmp_path / "together", "--ddp_backend", "gloo", **start)
+    assert alone.returncode == together.returncode == 0, (alone.stdout + together.stdout + together.stderr)[-4000:]
+    wanted = losses(tmp_path / "alone")
+    assert len(wanted) == 3 and losses(tmp_path / "together") == pytest.approx(wanted, abs=1e-5 * max(wanted))
 
 
 @pytest.mark.parametrize(

@@ -77,10 +77,12 @@ class CircleRoPEState(DefaultModelState):
         self.places = {}
 
     def add_request(self, req_index, new_req_data) -> None:
-        # An index is given to one request at a time, so the place of the one before it is free with this.
-        self.places.pop(req_index, None)
         super().add_request(req_index, new_req_data)
-        self.places[req_index] = self.model.latest_place
+        self.places[new_req_data.req_id] = self.model.latest_place
+
+    def remove_request(self, req_id: str) -> None:
+        super().remove_request(req_id)
+        self.places.pop(req_id, None)
 
 
 class Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(qwen2_5_vl.Qwen2_5_VLForConditionalGeneration):

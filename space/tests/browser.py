@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent.parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
 # WebGL runs in software; nothing is fetched in the background.
 FLAGS = (
@@ -29,15 +29,20 @@ PATIENCE = 60_000  # milliseconds: for a slow machine, not for the app
 
 
 @contextlib.contextmanager
-def serve(app: Path = HERE / "app.py", log: Path | None = None, port: int | None = None, **environment: str):
+def serve(
+    app: Path = HERE / "app.py",
+    log: Path | None = None,
+    port: int | None = None,
+    launcher: Path | None = None,
+    **environment: str,
+):
     """Run the app, on a free port unless one is given, and yield its address; the process ends with the context."""
     port = port or _free_port()
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1", **environment}
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(open(log, "wb")) if log else subprocess.DEVNULL
-        process = subprocess.Popen(
-            [sys.executable, str(app)], env=environment, cwd=app.parent, stdout=output, stderr=subprocess.STDOUT
-        )
+        command = [sys.executable, *map(str, filter(None, (launcher, app)))]
+        process = subprocess.Popen(command, env=environment, cwd=app.parent, stdout=output, stderr=subprocess.STDOUT)
         url = f"http://127.0.0.1:{port}"
         try:
             _wait_for(url, process)
@@ -93,7 +98,7 @@ def open_page(
     # The page has been read, and the empty plots and the language are in place.
     tab = {"en": "The cone", "zh": "圆锥"}[lang]
     expect(page.locator("#tabs button[role=tab]").first).to_have_text(tab)
-    plot_of(page, "circle_plot")
+    plot_of(page, "cone_plot")
     wait_until_quiet(page)
     return page
 
@@ -119,7 +124,7 @@ def open_tab(page: Page, tab: str) -> None:
     button.click()
     expect(button).to_have_attribute("aria-selected", "true")
     if tab == "see":
-        for plot in ("mrope_plot", "circle_plot"):
+        for plot in ("cone_plot", "strip_plot"):
             page.wait_for_function(f"() => document.querySelector('#{plot} .js-plotly-plot')?._fullData")
     wait_until_quiet(page)
 
@@ -152,8 +157,7 @@ def run_tab(page: Page, tab: str) -> None:
     """Do what a tab is for, with what is in the input."""
     open_tab(page, tab)
     if tab == "see":
-        for plot in ("mrope_plot", "circle_plot"):
-            expect(page.locator(f"#{plot} .js-plotly-plot canvas").first).to_be_visible()
+        expect(page.locator("#cone_plot .js-plotly-plot canvas").first).to_be_visible()
     elif tab == "attention":
         page.locator("#attend").click()
         expect(page.locator("#right_words strong")).to_be_visible()

@@ -1,16 +1,17 @@
 """Take screenshots of every tab: phone and desktop, light and dark, English and Chinese.
 
-python space/screenshots.py --output-dir DIR   # all of them
-python space/screenshots.py --figures          # those of the READMEs
+python space/tests/screenshots.py --output-dir DIR   # all of them
+python space/tests/screenshots.py --figures          # those of the READMEs
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from browser import CHROMIUM, HERE, TABS, ask, launch, open_page, pick_example, run_tab, serve, wait_until_quiet
+from browser import CHROMIUM, HERE, TABS, ask, launch, open_page, run_tab, serve, wait_until_quiet
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
@@ -26,33 +27,28 @@ def take(page: Page, path: Path, full: bool = True) -> None:
 
 def take_all(browser, url: str, directory: Path) -> None:
     """Every tab on every device, in both schemes and languages."""
-    for device, (width, height) in SIZES.items():
-        for scheme in ("light", "dark"):
-            for lang in ("en", "zh"):
-                page = open_page(browser, url, width=width, height=height, scheme=scheme, lang=lang)
-                name = f"{device}_{scheme}_{lang}"
-                take(page, directory / f"{name}_start.png")
-                pick_example(page, 0)
-                ask(page)
-                for tab in TABS:
-                    run_tab(page, tab)
-                    take(page, directory / f"{name}_{tab}.png")
-                page.context.close()
+    directory.mkdir(parents=True, exist_ok=True)
+    for (device, size), scheme, lang in itertools.product(SIZES.items(), ("light", "dark"), ("en", "zh")):
+        page = open_page(browser, url, *size, scheme=scheme, lang=lang)
+        take(page, directory / f"{device}_{scheme}_{lang}_start.png")
+        ask(page)
+        for tab in TABS:
+            run_tab(page, tab)
+            take(page, directory / f"{device}_{scheme}_{lang}_{tab}.png")
+        page.context.close()
 
 
 def take_figures(browser, url: str) -> None:
     """The two pictures of the READMEs, and the one that links to the Space are shown with."""
-    page = open_page(browser, url, width=1280, height=1560)
+    page = open_page(browser, url, width=1280, height=900)
     ask(page)
     take(page, HERE / "screenshots" / "see.png", full=False)
     page.set_viewport_size({"width": 1280, "height": 672})
-    page.evaluate("scrollTo(0, 260)")
     take(page, HERE / "thumbnail.png", full=False)
     page.context.close()
     page = open_page(browser, url, width=1280, height=900, scheme="dark")
-    pick_example(page, 3)
     run_tab(page, "compare")
-    take(page, HERE / "screenshots" / "compare.png")
+    take(page, HERE / "screenshots" / "compare.png", full=False)
     page.context.close()
 
 
@@ -67,7 +63,6 @@ def main():
     with serve() as url, sync_playwright() as playwright:
         browser = launch(playwright, args.chromium)
         if args.output_dir is not None:
-            args.output_dir.mkdir(parents=True, exist_ok=True)
             take_all(browser, url, args.output_dir)
         if args.figures:
             take_figures(browser, url)
