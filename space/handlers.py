@@ -108,24 +108,14 @@ def as_text(question):
     return "\n".join(re.sub(r"^\s+", lambda blanks: "\u00a0" * len(blanks[0]), line) for line in lines)
 
 
-def hint(question, answer, lang):
-    """What the tiny model knows, where its letters and its own answer say that it was not taught such a question."""
-    is_known = question.isascii() and answer != "I know coloured shapes only."
-    return "" if is_known or not model.IS_TINY else say("tiny_knows", lang)
-
-
 def messages_of(turns, lang, growing=None):
     """The chat: every answer with the geometry that gave it, and below them a question whose answer still grows."""
     messages = []
     for turn in turns:
-        said = [
-            turn["answer"] or say("no_answer", lang),
-            hint(turn["question"], turn["answer"], lang),
-            f"<small>{html.escape(name_geometry(turn['geometry'], lang))}</small>",
-        ]
+        geometry = f"<small>{html.escape(name_geometry(turn['geometry'], lang))}</small>"
         messages += [
             {"role": "user", "content": as_text(turn["question"])},
-            {"role": "assistant", "content": "\n\n".join(filter(None, said))},
+            {"role": "assistant", "content": f"{turn['answer'] or say('no_answer', lang)}\n\n{geometry}"},
         ]
     if growing:
         messages += [{"role": "user", "content": as_text(growing["question"])}]
@@ -253,9 +243,7 @@ def show_comparison(compared: dict | None, lang: str) -> str:
         return f'<p class="empty">{say("compare_empty", lang)}</p>'
     entries, question = compared["entries"], compared["question"]
     cards = "".join(_show_card(entry, compared["right"], lang) for entry in entries)
-    own = next(entry for entry in entries if entry["trained"])
-    known = hint(question, own.get("answer"), lang)
-    return f'<p class="asked">{html.escape(question)}</p><div class="cards">{cards}</div><p class="hint">{known}</p>'
+    return f'<p class="asked">{html.escape(question)}</p><div class="cards">{cards}</div>'
 
 
 def _show_card(entry, right, lang):
@@ -373,7 +361,6 @@ def draw_attention(kept, number, step, layer, head, opacity, dark, lang):
             geometry=name_geometry(geometry, lang),
             answer=html.escape(result.text) or say("no_answer", lang),
             share=f"{100 * float(weights.sum()):.1f}",
-            hint=hint(kept["question"], result.text, lang),
         )
         for geometry, result, weights in zip(kept["geometries"], kept["results"], maps)
     ]

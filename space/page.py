@@ -46,7 +46,7 @@ def _numbered(mean, count):
 
 def _about(lang):
     line = say("model_line", lang).format(model=model.NAME, trained=name_geometry(model.OWN_SCHEDULE, lang))
-    return line + (" " + say("tiny_line", lang).format(knows=say("tiny_knows", lang)) if model.IS_TINY else "")
+    return line + (" " + say("tiny_line", lang) if model.IS_TINY else "")
 
 
 def _place_choices(lang):

@@ -71,9 +71,16 @@ def test_a_video_can_be_asked_about(client):
     assert call(client, "/ask", EXAMPLES / "moving.mp4", question="What shape is blue?") == "the square"
 
 
-@pytest.mark.parametrize("question", ["红色的圆在哪里？", "Wo ist der rote Kreis?", "Describe the picture."])
-def test_what_the_model_was_not_taught_is_said(client, question):
-    assert call(client, "/ask", PICTURE, question=question) == "I know coloured shapes only."
+@pytest.mark.parametrize(
+    "question, answer",
+    [
+        ("Wo ist der rote Kreis?", "I know coloured shapes only. Try: Where is the red circle?"),
+        ("Who is the mayor of this town?", "I know coloured shapes only. Try: Where is the red circle?"),
+        ("今天天气怎么样？", "我只认识彩色图形。试试：红色圆形在哪里？"),
+    ],
+)
+def test_what_the_model_was_not_taught_is_said(client, question, answer):
+    assert call(client, "/ask", PICTURE, question=question) == answer
 
 
 def test_the_first_call_of_the_readme_prints_its_answer(space):
