@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from .pictures import COLOURS, PLACES, SHAPES
-from .words import ANSWERS, ANSWERS_OF, FILLERS, LIGHT, NAMES, WORDINGS, make_up, name_in
+from .words import ANSWERS, ANSWERS_OF, FILLERS, LIGHT, NAMES, WORDINGS, make_up, name_in, split
 
 ABSENT, NOTHING = "there is none", "nothing"
 SIDES = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
@@ -204,31 +204,34 @@ def vary(text: str, language: str, rng: random.Random, prefixed: bool = True) ->
     """The question as people may type it: contracted, American, hurried, without capitals or a question mark."""
     if rng.random() < 0.35:
         return text
-    if language == "zh":
-        if prefixed and rng.random() < 0.3:
-            text = rng.choice(WORDINGS["prefix", "zh"]) + text
-        if rng.random() < 0.3:
-            text = text.replace("？", "?").replace("，", ",")
-        return text[:-1] if rng.random() < 0.4 else text
-    if rng.random() < 0.35:
+    if language == "en" and rng.random() < 0.35:
         text = text.replace("colour", "color").replace("centre", "center")
-    if rng.random() < 0.35:
+    if language == "en" and rng.random() < 0.35:
         text = re.sub(r"\b(Where|What|Who|There|where|what|there) is\b", rng.choice([r"\1's", r"\1’s", r"\1s"]), text)
-    if prefixed and rng.random() < 0.2:
-        text = f"{rng.choice(WORDINGS['prefix', 'en'])} {text[:1].lower()}{text[1:]}"
-    if prefixed and rng.random() < 0.25:
-        words = text.split()
-        # A strange word alone does not make a question one that cannot be answered.
-        filler = rng.choice(FILLERS) if rng.random() < 0.6 else make_up(rng)
-        words.insert(rng.randint(1, len(words) - 1) if len(words) > 1 else 0, filler)
-        text = " ".join(words)
-    if prefixed and rng.random() < 0.2:
-        words = [rng.choice([*4 * [word], "", make_up(rng)]) if word in LIGHT else word for word in text.split()]
-        text = " ".join(filter(None, words))
+    if prefixed:
+        text = _disturb(text, language, rng)
+    if language == "zh" and rng.random() < 0.3:
+        text = text.replace("？", "?").replace("，", ",")
     if rng.random() < 0.5:
-        text = text.rstrip("?.")
+        text = text.rstrip("?.？。")
     draw = rng.random()
     return text.lower() if draw < 0.6 else text.upper() if draw < 0.7 else text
+
+
+def _disturb(text, language, rng):
+    """With other words before it, in it, or in place of its light ones, which leave what is asked as it was."""
+    between = "" if language == "zh" else " "
+    if rng.random() < 0.25:
+        text = rng.choice(WORDINGS["prefix", language]) + between + text[:1].lower() + text[1:]
+    words = split(text, language)
+    if rng.random() < 0.25:
+        # A strange word alone does not make a question one that cannot be answered.
+        filler = rng.choice(FILLERS[language]) if rng.random() < 0.6 else make_up(rng, language)
+        words.insert(rng.randint(0, len(words)), filler)
+    if rng.random() < 0.25:
+        light = LIGHT[language]
+        words = [rng.choice([*4 * [word], "", make_up(rng, language)]) if word in light else word for word in words]
+    return between.join(filter(None, words))
 
 
 def name_kinds(found: list[Fact]) -> dict[str, dict[str, list[Fact]]]:

@@ -34,7 +34,7 @@ def make_name(rng: random.Random, language: str) -> tuple[str, str, None]:
     """A thing that is no coloured shape, as `questions.py` names things."""
     colours, shapes = [None, *COLOURS, *WORDS["adjective", language]], [*SHAPES, *WORDS["noun", language]]
     while True:
-        colour, shape = rng.choice(colours), rng.choice(shapes)
+        colour, shape = rng.choice(colours), rng.choice([*shapes, make_up(rng, language), make_up(rng, language)])
         if shape not in SHAPES or colour not in (None, *COLOURS):
             return colour, shape, None
 

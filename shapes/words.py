@@ -1,6 +1,7 @@
 """The words of the questions and answers, in English and Chinese; `wordings.txt` has the questions."""
 
 import random
+import re
 from pathlib import Path
 
 
@@ -18,9 +19,9 @@ def _read(path: Path) -> dict[tuple[str, ...], list[str]]:
 LANGUAGES = {"en": 0.6, "zh": 0.4}  # and how often training asks in them
 WORDINGS = _read(Path(__file__).with_name("wordings.txt"))
 # What may stand anywhere in a question, and what it may lack.
-FILLERS = ("exactly", "now", "please", "just", "really", "actually", "then", "again", "there", "maybe", "only")
-LIGHT = {"the", "is", "are", "there", "a", "do", "does", "did", "you", "they", "we", "me", "it", "can", "could", "see"}
-LIGHT |= {"find", "have", "has", "been", "of", "tell", "show", "give", "to"}
+FILLERS, LIGHT = (
+    {language: " ".join(WORDINGS[words, language]).split() for language in LANGUAGES} for words in ("filler", "light")
+)
 
 # Words for what is seen; the first is the one that answers have.
 NAMES = {
@@ -95,6 +96,16 @@ def name_in(word: str, language: str, rng: random.Random) -> str:
     return rng.choice(NAMES[language].get(word, word).split("|"))
 
 
-def make_up(rng: random.Random) -> str:
-    """A word that no language has."""
+def make_up(rng: random.Random, language: str = "en") -> str:
+    """A word that the language does not have."""
+    if language == "zh":
+        return "".join(chr(rng.randint(0x4E00, 0x9FA5)) for _ in range(rng.randint(1, 2)))
     return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(1, 3)))
+
+
+def split(text: str, language: str) -> list[str]:
+    """The words of a question; in Chinese those that mean something here, and what is between them."""
+    if language == "en":
+        return text.split()
+    known = {form for forms in NAMES["zh"].values() for form in forms.split("|")} | set(LIGHT["zh"])
+    return list(filter(None, re.split(f"({'|'.join(sorted(known, key=len, reverse=True))})", text)))
