@@ -5,7 +5,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "examples"
 # With these a chat about shapes opens, here and in the repo's `examples/ask.py`.
-QUESTIONS = ("Where is the red circle?", "How many shapes are there?", "What is at the bottom left?")
+QUESTIONS = ("Where is the red circle?", "How many shapes are there?", "What is below the red circle?")
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,7 @@ def test_the_example_holds_a_conversation_at_a_terminal(terminal, tmp_path):
 def test_the_example_opens_with_three_questions_that_it_answers(terminal):
     opening = terminal.read()
     asked = {"Where is the red circle?": "top right", "How many shapes are there?": "3"}
-    asked["What is at the bottom left?"] = "a green square"
+    asked["What is below the red circle?"] = "a yellow cross"
     assert f"For example: {' '.join(asked)}" in opening
     assert all(terminal.say(question) == f"{question}\n{given}\n\n> " for question, given in asked.items())
     assert terminal.end() == 0

@@ -103,7 +103,7 @@ def test_a_sample_in_the_empty_chat_is_asked_by_a_click(space, visit):
     page = visit(space)
     samples = page.locator("#chat button.example")
     expect(samples).to_have_count(3)
-    for number, answer in enumerate(("top right", "4", "a purple square")):
+    for number, answer in enumerate(("top right", "4", "a black cross")):
         samples.nth(number).click()
         expect(page.locator("#chat .bot p").first).to_have_text(answer)
         wait_until_quiet(page)
