@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from .pictures import COLOURS, PLACES, SHAPES
-from .words import ANSWERS, ANSWERS_OF, FILLERS, LIGHT, NAMES, WORDINGS, make_up, name_in, split
+from .words import ANSWERS, ANSWERS_OF, NAMES, WORDINGS, WORDS, any_of, make_up, name_in, split
 
 ABSENT, NOTHING = "there is none", "nothing"
 SIDES = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
@@ -158,8 +158,7 @@ def say(answer: str, language: str, kind: str = "") -> str:
         return answer
     words = {word: forms.split("|")[0] for word, forms in NAMES[language].items() if word}
     words |= ANSWERS | ANSWERS_OF.get(kind, {})
-    pattern = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
-    return re.sub(pattern, lambda found: words[found[0]], answer)
+    return re.sub(any_of(words), lambda found: words[found[0]], answer)
 
 
 def _spell(slots, language, rng):
@@ -226,10 +225,10 @@ def _disturb(text, language, rng):
     words = split(text, language)
     if rng.random() < 0.25:
         # A strange word alone does not make a question one that cannot be answered.
-        filler = rng.choice(FILLERS[language]) if rng.random() < 0.6 else make_up(rng, language)
+        filler = rng.choice(WORDS["filler", language]) if rng.random() < 0.6 else make_up(rng, language)
         words.insert(rng.randint(0, len(words)), filler)
     if rng.random() < 0.25:
-        light = LIGHT[language]
+        light = WORDS["light", language]
         words = [rng.choice([*4 * [word], "", make_up(rng, language)]) if word in light else word for word in words]
     return between.join(filter(None, words))
 

@@ -1,16 +1,14 @@
 """What the tiny checkpoint cannot know: photo-like pictures, questions about other things, other languages."""
 
 import hashlib
+import itertools
 import random
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from .pictures import COLOURS, SHAPES
-from .words import WORDINGS, make_up, name_in
-
-# The words of the questions, by what they are and their language.
-WORDS = {key: " ".join(WORDINGS[key]).split() for key in WORDINGS if key[0] in ("noun", "adjective", "verb")}
+from .words import WORDINGS, WORDS, make_up, name_in
 
 
 def make_question(rng: random.Random, held_out: bool, language: str = "en") -> str:
@@ -52,9 +50,8 @@ def _fill(rng, template, language):
 
 
 def _known(rng):
-    return rng.choice(
-        ["the", "is", "a", "of", "and", "in", "to", *(word for key in WORDS if key[1] == "en" for word in WORDS[key])]
-    )
+    words = (WORDS[kind, "en"] for kind in ("noun", "adjective", "verb"))
+    return rng.choice(["the", "is", "a", "of", "and", "in", "to", *itertools.chain(*words)])
 
 
 def draw_photo(rng: random.Random, size: tuple[int, int] = (112, 112)) -> Image.Image:

@@ -18,10 +18,9 @@ def _read(path: Path) -> dict[tuple[str, ...], list[str]]:
 
 LANGUAGES = {"en": 0.6, "zh": 0.4}  # and how often training asks in them
 WORDINGS = _read(Path(__file__).with_name("wordings.txt"))
-# What may stand anywhere in a question, and what it may lack.
-FILLERS, LIGHT = (
-    {language: " ".join(WORDINGS[words, language]).split() for language in LANGUAGES} for words in ("filler", "light")
-)
+# The sections that are lists of words.
+LISTS = ("noun", "adjective", "verb", "filler", "light")
+WORDS = {key: " ".join(lines).split() for key, lines in WORDINGS.items() if key[0] in LISTS}
 
 # Words for what is seen; the first is the one that answers have.
 NAMES = {
@@ -103,9 +102,15 @@ def make_up(rng: random.Random, language: str = "en") -> str:
     return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(1, 3)))
 
 
+def any_of(words) -> str:
+    """The pattern of any of these words, and of the longest where several begin alike."""
+    return "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+
+
+_SEEN = {form for forms in NAMES["zh"].values() for form in forms.split("|")}
+_KNOWN = re.compile(f"({any_of(_SEEN.union(WORDS['light', 'zh']))})")
+
+
 def split(text: str, language: str) -> list[str]:
     """The words of a question; in Chinese those that mean something here, and what is between them."""
-    if language == "en":
-        return text.split()
-    known = {form for forms in NAMES["zh"].values() for form in forms.split("|")} | set(LIGHT["zh"])
-    return list(filter(None, re.split(f"({'|'.join(sorted(known, key=len, reverse=True))})", text)))
+    return text.split() if language == "en" else list(filter(None, _KNOWN.split(text)))
