@@ -234,8 +234,8 @@ def _disturb(text, language, rng):
 
 
 def name_kinds(found: list[Fact]) -> dict[str, dict[str, list[Fact]]]:
-    """The facts by kind and answer, so that every answer of a kind can be as frequent as the others."""
+    """The facts by kind and then by answer and side, so that all of a kind can be as frequent as one another."""
     kinds: dict[str, dict[str, list[Fact]]] = {}
     for fact in found:
-        kinds.setdefault(fact.kind, {}).setdefault(fact.answer, []).append(fact)
+        kinds.setdefault(fact.kind, {}).setdefault(f"{fact.answer} {fact.slots.get('side')}", []).append(fact)
     return kinds
