@@ -24,7 +24,7 @@ FRAMES = (2, 4, 4, 4, 6, 6, 8)
 
 # How often a kind of question is asked: those that are learned last more often. A list alone has many words to learn.
 WEIGHTS = {"where": 6, "what at": 3, "colour": 2, "shape": 3, "count": 4, "count of": 7, "is there": 4, "is": 5}
-WEIGHTS |= {"beside": 20, "is beside": 20, "list": 8, "absent": 4, "unknown": 2, "photo": 4}
+WEIGHTS |= {"beside": 20, "is beside": 26, "list": 8, "absent": 4, "unknown": 2, "photo": 4}
 WEIGHTS |= {"way": 6, "mover": 3, "start": 6}
 ABOUT_A_THING = ("where", "colour", "shape", "count", "is there", "is", "beside", "way")
 
