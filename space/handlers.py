@@ -337,7 +337,7 @@ def step_choices(kept, lang):
     """The whole answer, then each of its tokens: what both answers have at that place."""
     results = kept["results"] if kept else []
     pairs = itertools.zip_longest(*(result.tokens for result in results), fillvalue="")
-    said = [" | ".join(dict.fromkeys(token.strip() for token in tokens)) for tokens in pairs]
+    said = [" | ".join(dict.fromkeys(filter(None, map(str.strip, tokens)))) for tokens in pairs]
     return [(say("all_steps", lang), 0), *((f"{n}: {words}", n) for n, words in enumerate(said, 1))]
 
 

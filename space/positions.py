@@ -72,10 +72,12 @@ def lay_out(inputs: dict[str, torch.Tensor]) -> Layout:
 
 
 def _words(tokens):
-    """Slots of what somebody said: no control tokens, and not who speaks, which follows the first of them."""
-    said = [token not in SPECIAL_TOKENS and any(map(str.isalnum, token)) for token in tokens]
-    is_role = [False, *(token == "<|im_start|>" for token in tokens[:-1])]
-    return np.flatnonzero(np.array(said) & ~np.array(is_role))
+    """Slots of what somebody said: no control tokens, and not who speaks, which the first line of a turn names."""
+    said, is_role = [], False
+    for token in tokens:
+        is_role = token == "<|im_start|>" or is_role and "\n" not in token
+        said.append(not is_role and token not in SPECIAL_TOKENS and any(map(str.isalnum, token)))
+    return np.flatnonzero(said)
 
 
 def _near(tokens, words, frames):

@@ -27,11 +27,11 @@ class Example:
 
 # Chosen because the geometries give different answers.
 EXAMPLES = (
-    Example(("shapes_1.png",), "What is at the top left?", "a yellow triangle"),
-    Example(("shapes_2.png",), "What is at the bottom left?", "a green square"),
+    Example(("shapes_1.png",), "What is below the red circle?", "a black cross"),
+    Example(("shapes_2.png",), "What do you see?", "blue circle, yellow triangle, green square, purple cross"),
     Example(("shapes_3.png",), "What is at the bottom right?", "a black cross"),
-    Example(("shapes_4.png", "shapes_5.png"), "What is at the top left in the second picture?", "a yellow square"),
-    Example(("moving.mp4",), "Which way does the blue square move?", "left"),
+    Example(("shapes_4.png", "shapes_5.png"), "Where is the red cross in the second picture?", "bottom left"),
+    Example(("moving.mp4",), "Where is the blue square at the start?", "top right"),
 )
 
 

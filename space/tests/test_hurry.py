@@ -90,5 +90,5 @@ def test_leaving_the_question_while_the_plots_are_drawn_does_not_ask_again(space
         page.wait_for_timeout(500)
     expect(page.locator("#tabs button[role=tab]").nth(2)).to_have_attribute("aria-selected", "true")
     ask(page, "Where is the red circle?")
-    expect(page.locator("#chat .user p")).to_have_text(["What is at the top left?", "Where is the red circle?"])
+    expect(page.locator("#chat .user p")).to_have_text(["What is below the red circle?", "Where is the red circle?"])
     expect(page.locator("#chat")).not_to_contain_text("The question is empty")

@@ -114,7 +114,7 @@ def test_the_keyboard_is_enough(space, visit):
     page = visit(space)
     page.locator("#examples button").first.focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#question textarea")).to_have_value("What is at the top left?")
+    expect(page.locator("#question textarea")).to_have_value("What is below the red circle?")
     page.locator("#question textarea").focus()
     reached = []
     for _ in range(3):
@@ -216,7 +216,7 @@ def test_plots_are_figures_with_names(space, visit):
         expect(page.get_by_role("figure", name=name)).to_be_visible()
     open_tab(page, "see")
     for name in (
-        "Per-Token Distance 0.7391 0.0000",
+        "Per-Token Distance 0.7383 0.0000",
         "How far each token of the picture is",
         "What attention sees of it",
     ):

@@ -8,7 +8,13 @@ from playwright.sync_api import expect
 
 from browser import ask, last_answer, open_tab, pick_example, plot_of, run_tab, set_slider, wait_until_quiet
 
-EXAMPLES = ["a yellow triangle", "a green square", "a black cross", "a yellow square", "left"]
+EXAMPLES = [
+    "a black cross",
+    "blue circle, yellow triangle, green square, purple cross",
+    "a black cross",
+    "bottom left",
+    "top right",
+]
 
 
 def drop(page, *paths):
@@ -56,7 +62,7 @@ def test_grid_and_ring_share_their_axes_and_the_strip_shows_one_length(space, vi
     page.wait_for_function("() => document.querySelector('#cone_plot .js-plotly-plot')._fullData[2].x[0] % 1 == 0")
     grid = plot_of(page, "cone_plot")
     assert page.evaluate(look) == axes
-    assert ring[0]["name"] == grid[0]["name"] == "from “left” to the picture"
+    assert ring[0]["name"] == grid[0]["name"] == "from “circle” to the picture"
     circle, mrope = plot_of(page, "strip_plot")
     assert [circle["name"], mrope["name"]] == ["circle", "mrope"]
     assert np.ptp(circle["x"]) < 1e-3 < 3 < np.ptp(mrope["x"])
@@ -184,7 +190,7 @@ def test_a_heic_without_a_type_is_refused_by_name(space, visit, tmp_path):
 def test_sliders_change_the_numbers_beside_them(space, visit):
     page = visit(space)
     numbers = [f"#{name}_{key}" for key in ("ptd", "spread") for name in ("mrope", "circle")]
-    assert [page.locator(name).inner_text() for name in numbers] == ["0.7391", "0.0000", "0.034", "0.476"]
+    assert [page.locator(name).inner_text() for name in numbers] == ["0.7383", "0.0000", "0.034", "0.476"]
     mrope = plot_of(page, "logits_plot")[0]
     for slider, value, changed in (("radius", 0, "0.000"), ("alpha", 1, None), ("dff_rate", 0.5, None)):
         page.locator("#reset").click()
@@ -201,13 +207,13 @@ def test_attention_is_shown_for_the_word_the_layer_and_the_head_that_are_chosen(
     page = visit(space)
     run_tab(page, "attention")
     expect(page.locator("#left_words strong")).to_have_text("M-RoPE")
-    expect(page.locator("#right_words")).to_contain_text("AGE strategy_4 answers: a yellow triangle")
+    expect(page.locator("#right_words")).to_contain_text("AGE strategy_4 answers: a black cross")
     for name in ("left_map", "right_map"):
         expect(page.locator(f"#{name} .layer-below image, #{name} .imagelayer image").first).to_be_attached()
     assert page.locator("#left_all button").count() == page.locator("#right_all button").count() == 6 * 4
     read = "() => JSON.stringify(document.querySelector('#right_map .js-plotly-plot')._fullData[0].z)"
     mean = page.evaluate(read)
-    choose(page, "step", "3: square | triangle")
+    choose(page, "step", "3: cross")
     page.wait_for_function(f"old => ({read})() != old", arg=mean)
     choose(page, "step", "mean")
     page.wait_for_function(f"old => ({read})() == old", arg=mean)
@@ -215,7 +221,7 @@ def test_attention_is_shown_for_the_word_the_layer_and_the_head_that_are_chosen(
     expect(page.locator("#layer input")).to_have_value("2")
     expect(page.locator("#head input")).to_have_value("1")
     pictures = [handle_file(str(pushed / "examples" / "shapes_1.png"))]
-    expected = client.predict(pictures, "What is at the top left?", layer=2, head=1, api_name="/attention")
+    expected = client.predict(pictures, "What is below the red circle?", layer=2, head=1, api_name="/attention")
     page.wait_for_function(
         """expected => {
             const shown = document.querySelector("#right_map .js-plotly-plot")._fullData[0].z;
@@ -228,8 +234,8 @@ def test_attention_is_shown_for_the_word_the_layer_and_the_head_that_are_chosen(
 def test_results_are_announced(space, visit):
     page = visit(space)
     for tab, name, words in (
-        ("compare", "verdict", "Right is a yellow triangle, and 3 of 5 geometries say so"),
-        ("attention", "right_words", "AGE strategy_4 answers: a yellow triangle"),
+        ("compare", "verdict", "Right is a black cross, and 3 of 5 geometries say so"),
+        ("attention", "right_words", "AGE strategy_4 answers: a black cross"),
     ):
         open_tab(page, tab)
         region = page.locator(f"#{name}[aria-live=polite]")
@@ -339,10 +345,10 @@ def test_the_button_asks_and_later_questions_join_the_conversation(space, visit)
     page = visit(space)
     pick_example(page, 0)
     page.locator("#ask").click()
-    expect(page.locator("#chat .bot p").first).to_have_text("a yellow triangle")
+    expect(page.locator("#chat .bot p").first).to_have_text("a black cross")
     wait_until_quiet(page)
     assert ask(page, "Where is the red circle?") == "top right"
-    expect(page.locator("#chat .user p")).to_have_text(["What is at the top left?", "Where is the red circle?"])
+    expect(page.locator("#chat .user p")).to_have_text(["What is below the red circle?", "Where is the red circle?"])
     page.locator("#clear").click()
     expect(page.locator("#chat .bot")).to_have_count(0)
     expect(page.locator("#pictures .thumbnail-item")).to_have_count(1)
@@ -370,7 +376,7 @@ def test_compare_shows_every_geometry_and_follows_the_sliders(space, visit):
     run_tab(page, "compare")
     cards = page.locator("#cards .card")
     expect(cards).to_have_count(5)
-    expect(page.locator("#cards [data-geometry=strategy_4] .answer")).to_contain_text("a yellow triangle")
+    expect(page.locator("#cards [data-geometry=strategy_4] .answer")).to_contain_text("a black cross")
     circle = page.locator("#cards [data-geometry=circle] .ptd")
     expect(circle).to_have_text("PTD 0.0000")
     set_slider(page, "dff_rate", 1)
@@ -399,7 +405,7 @@ def test_hovering_names_the_token(space, visit):
             trace => (trace.hovertemplate || '') + JSON.stringify((trace.customdata || []).slice(-1)))"""
     )
     assert "row 4, column 4" in shown[2] and "%{customdata[0]}" in shown[2]
-    assert "assistant" in str(page.evaluate("document.querySelector('#cone_plot .js-plotly-plot').data[1].customdata"))
+    assert "below" in str(page.evaluate("document.querySelector('#cone_plot .js-plotly-plot').data[1].customdata"))
 
 
 def test_small_maps_are_in_one_scale_which_is_that_of_the_large_ones(space, visit):
