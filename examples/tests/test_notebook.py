@@ -25,7 +25,7 @@ def test_it_runs_and_says_what_stands_in_it(texts):
     def said(part):
         return next(text for source, text in texts.items() if part in source)
 
-    assert "2,068,096 parameters, layers: circle mrope" in said("num_parameters")
+    assert "2,147,968 parameters, layers: circle mrope" in said("num_parameters")
     assert "Where is the red circle?       top right" in said("What shape is blue?")
     assert "as trained (AGE strategy_4)    40 of 40 right" in said("set_circle_rope")
     assert "is ready: AutoModelForImageTextToText" in said('"--output-dir"')
