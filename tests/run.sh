@@ -162,7 +162,7 @@ part "transformers $newest" tests main tests "$@"
 # The page's commands once more, with the environments that they make.
 PAGE_INSTALLS=1 part "the page" tests main tests/test_readme.py -k every_command "$@"
 part "transformers $first" tests $first \
-    $(printf '%s\n' tests/test_*.py | grep -vE 'test_(geometry|benchmarks|commands|lessons|readme|shapes|published_files)\.py') "$@"
+    $(printf '%s\n' tests/test_*.py | grep -vE 'test_(geometry|benchmarks|commands|readme|shapes|published_files)\.py') "$@"
 part "the contract on the releases in between" on_each contract $in_between
 # huggingface_hub 2 is beside the newest release, 0.36 beside the first, 1 beside 5.0.0.
 part "publishing by huggingface_hub 1" tests 5.0.0 tests/test_publishing.py -k "wire or interrupted" "$@"

@@ -306,7 +306,7 @@ def test_no_question_is_asked_in_a_terminal(pictures, tmp_path):
         (("--anneal", "alpha"), {}, "annealing was asked for 'alpha'"),
         (("--model_name_or_path", "absent/model"), {}, "absent/model"),
         (("--max_length", 20), {}, "row 1, has a picture or video that ends at token .*--max_length 20 cuts it"),
-        (("--max_length", 40), {}, "row 1, has an answer that begins at token .*--max_length 40 leaves nothing"),
+        (("--max_length", 50), {}, "row 1, has an answer that begins at token .*--max_length 50 leaves nothing"),
         (("--resume_from_checkpoint", "true"), {}, "--resume_from_checkpoint true was given, but .* no checkpoint"),
         (("--resume_from_checkpoint", "absent"), {}, "absent"),
         (("--dataset_test_split", "nosuch"), {}, "neither nosuch.jsonl nor parquet"),
