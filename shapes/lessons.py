@@ -61,7 +61,10 @@ def converse(known: list[Fact], rng: random.Random, turns: int, held_out: bool) 
             fact = rng.choice(taken)[0]
         else:
             kind = rng.choices(list(kinds), weights)[0]
-            fact = rng.choice(kinds[kind][rng.choice(list(kinds[kind]))]) if kinds[kind] else None
+            fact = None
+            if kinds[kind]:
+                sides = rng.choice(list(kinds[kind].values()))
+                fact = rng.choice(rng.choice(list(sides.values())))
             if fact and not anything and fact.about & told and rng.random() < 0.95:
                 continue
         told |= fact.about if fact else set()

@@ -233,9 +233,10 @@ def _disturb(text, language, rng):
     return between.join(filter(None, words))
 
 
-def name_kinds(found: list[Fact]) -> dict[str, dict[str, list[Fact]]]:
-    """The facts by kind and then by answer and side, so that all of a kind can be as frequent as one another."""
-    kinds: dict[str, dict[str, list[Fact]]] = {}
+def name_kinds(found: list[Fact]) -> dict[str, dict[str, dict[str | None, list[Fact]]]]:
+    """The facts by kind, answer and side, so that each can be as frequent as the others of its kind."""
+    kinds: dict[str, dict[str, dict[str | None, list[Fact]]]] = {}
     for fact in found:
-        kinds.setdefault(fact.kind, {}).setdefault(f"{fact.answer} {fact.slots.get('side')}", []).append(fact)
+        sides = kinds.setdefault(fact.kind, {}).setdefault(fact.answer, {})
+        sides.setdefault(fact.slots.get("side"), []).append(fact)
     return kinds

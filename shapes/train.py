@@ -131,7 +131,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, required=True, help="where the checkpoint goes")
     parser.add_argument("--steps", type=int, default=21400, help="all steps, those of earlier runs included")
-    parser.add_argument("--decay", type=int, default=12000, help="the last steps, in which the learning rate goes to 0")
+    parser.add_argument("--decay", type=int, default=12000, help="the last steps, in which the rate goes to 0")
     parser.add_argument("--start-from", type=Path, help="take the weights of a checkpoint of this script")
     parser.add_argument("--layouts", type=json.loads, default=LAYOUTS, help="how often each layout comes, as JSON")
     parser.add_argument("--batch-size", type=int, default=16)
