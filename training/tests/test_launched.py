@@ -107,7 +107,7 @@ def test_two_processes_learn_what_one_does_and_leave_a_whole_model(engine, engin
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "out", trust_remote_code=True)
     assert model.config.schedule == ("circle", "mrope") * 3
     assert re.search(
-        r"layers: 6, alternating, layer 0 circle; trained parameters: 1,258,624 of the language model, 328,448 of the "
+        r"layers: 6, alternating, layer 0 circle; trained parameters: 1,338,496 of the language model, 328,448 of the "
         r"projector, 481,024 of the vision tower; weights float32, positions float32; processes: 2",
         said,
     )
