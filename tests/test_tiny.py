@@ -40,11 +40,14 @@ def test_it_answers_about_pictures_it_never_saw(tiny):
     assert sum(a == b for a, b in zip(given, answers)) >= 92
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+LEAST = dict.fromkeys(LAYOUTS, 0.92) | dict.fromkeys(["2x2", "3x3", "photo", "no picture"], 0.96)
+
+
+@pytest.mark.parametrize("layout", LEAST)
 def test_it_holds_conversations_about_what_it_never_saw(layout, tiny):
     """Four turns each, with its own answers as history; shapes/README.md has the shares of 1,000."""
     shares = measure(*tiny, layout, scenes=60, batch_size=30, seed=99)
-    assert shares["all"] >= 0.92
+    assert shares["all"] >= LEAST[layout]
 
 
 def test_held_out_scenes_are_never_drawn_for_training():
