@@ -74,9 +74,9 @@ CONVERSIONS: dict[str, dict[float, dict]] = {
     },
     "ring by radius": {0: {"radius": 1}, 0.15: {"radius": 2.5}, 0.3: {"radius": 5}, 0.45: RING},
 }
-# The same with adapters alone that learn.
+# The same with adapters alone that learn, of all that are not by degrees.
 LORA = " with LoRA"
-CONVERSIONS |= {arm + LORA: blocks for arm, blocks in CONVERSIONS.items()}
+CONVERSIONS |= {arm + LORA: blocks for arm, blocks in CONVERSIONS.items() if len(blocks) == 1}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,9 @@ def places(record: dict, when: str = "tests", tests=("one picture", "two picture
 
 
 OTHERS = [arm for arm in CONVERSIONS if arm not in PLAN["contrast"]]
-STAGES = ((["before", *PLAN["contrast"]], len(PLAN["seeds"])), (OTHERS, PLAN["other_seeds"]))
+SEEDS = len(PLAN["seeds"])
+# The weights that others start from come first: two runs that lack the same ones would each make them.
+STAGES = ((["before"], SEEDS), (PLAN["contrast"], SEEDS), (OTHERS, PLAN["other_seeds"]))
 CONVERTED = Planned(PLAN, run, places, STAGES)
 # Of a record, by title: the part of it that it is of, and what it is.
 COLUMNS = {

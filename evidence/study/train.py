@@ -98,9 +98,10 @@ def convert(run: Run, work: Path, scales: dict) -> dict:
         train(run.trained, work, scales)
     model, processor = make_model(run, scales, work)
     load_model(model, path)
-    blocks, steps = CONVERSIONS[run.arm], min(PLANS["conversion"]["steps"], scale.steps)
+    blocks, plan = CONVERSIONS[run.arm], PLANS["conversion"]
+    steps, pictures = min(plan["steps"], scale.steps), min(plan["pictures_at_conversion"], scale.board_pictures)
     model.set_circle_rope(blocks[max(blocks)])
-    converted = test(model, processor, task, run, scale)
+    converted = test(model, processor, task, run, replace(scale, board_pictures=pictures))
     if run.arm.endswith(LORA):
         inject_adapter_in_model(LoraConfig(r=8, lora_alpha=16, target_modules=r".*language_model.*_proj"), model)
     at = {1 + round(share * steps): block for share, block in blocks.items()}
