@@ -17,7 +17,8 @@ from pathlib import Path
 from . import figures, geometry
 from .study import tables
 from .study.arms import PLANS, QUICK, SCALES
-from .study.claims import claims, front_tables
+from .study.claims import claims, front_table
+from .study.converted import SHORT
 from .study.records import RESULTS, EvidenceError, read_records, results_of
 
 HERE = Path(__file__).resolve().parent
@@ -55,7 +56,7 @@ def main() -> int:
         for plan in PLANS:
             records |= read_records(given.study.with_name(results_of(plan).name), scales)
         study = tables.tables(records, scales)
-        front = front_tables(claims(records, scales)) | {"pictures": study.get("Why two pictures", "")}
+        front = {"named": front_table(claims(records, scales)), "conversion": study.get(SHORT, "")}
         pages = {
             "results/geometry.md": geometry.page(ROPES),
             "results/study.md": tables.page(study),

@@ -34,7 +34,6 @@ PAIRS = (
     ("ring-interleaved", "ring-contiguous"),
     ("ring-interleaved", "grid-interleaved"),
 )
-FRONT = (*PAIRS[:2], PAIRS[4])
 BY_LAYOUT = (("grid-contiguous", "flattened"), ("grid-contiguous", "shared"))
 BY_SCHEDULE = tuple(
     (f"{each}-{name}", f"ring-{name}") for name in ("contiguous", "interleaved") for each in STRATEGIES
@@ -126,30 +125,14 @@ def _claims(found: Found) -> Iterator[Claim]:
         yield made(PLACE, BIAS, pair, f"lost, text {bias.DISTANCES[-1]} units away", loss_by_distance)
 
 
-def front_tables(families: dict[str, list[Claim]]) -> dict[str, str]:
-    """For the front page: the named contrast with its boards, and what grid and ring learn of boards as trained.
-
-    A difference is bold where it is not open.
-    """
-    named, trained = families[NAMED] + families[PARTS], families[TRAINED]
-    boards = list(dict.fromkeys(claim.measure for claim in named))
-    tasks = list(dict.fromkeys((claim.scale, claim.what) for claim in trained))
-    scales = list(dict.fromkeys(claim.scale for claim in named))
-    found = {(claim.scale, claim.what, claim.measure, claim.pair): claim for claim in named + trained}
-    pair = CONTRAST[:2]
-    return {
-        "named": table(
-            ["models", *(board.split(", ")[1] for board in boards)],
-            [[scale, *(_cell(found.get((scale, "shapes", board, pair))) for board in boards)] for scale in scales],
-        ),
-        "claims": table(
-            ["trained on", *(" minus ".join(pair) for pair in FRONT)],
-            [
-                [f"{scale} {what}", *(_cell(found.get((scale, what, SCORED, pair))) for pair in FRONT)]
-                for scale, what in tasks
-            ],
-        ),
-    }
+def front_table(families: dict[str, list[Claim]]) -> str:
+    """For the front page: the named contrast with its boards; bold where it is not open."""
+    found = {(claim.scale, claim.measure): claim for claim in families[NAMED] + families[PARTS]}
+    scales, boards = (list(dict.fromkeys(each)) for each in zip(*found)) if found else ([], [])
+    return table(
+        ["models", *(board.split(", ")[1] for board in boards)],
+        [[scale, *(_cell(found.get((scale, board))) for board in boards)] for scale in scales],
+    )
 
 
 def _cell(claim):

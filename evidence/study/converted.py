@@ -7,7 +7,7 @@ from statistics import median
 
 from evidence.markdown import table
 
-from .arms import CONVERSION, CONVERSIONS, PLANS, Run
+from .arms import CONVERSION, CONVERSIONS, LORA, PLANS, Run
 from .found import right
 from .planned import Planned
 from .relations import PLACE_KINDS
@@ -43,24 +43,37 @@ COLUMNS = {
     "places, larger boards": ("tests", lambda record: places(record, tests=("larger",))),
     "content": ("tests", lambda record: right(record, kinds=CONTENT)),
 }
+AGAIN, SHORT = "as before again", "Converting trained M-RoPE weights: right about places, %"
 
 
 def conversion_tables(records: dict) -> dict[str, str]:
     """By title, the plan's verdicts and what every arm kept and learned; nothing before all runs are there."""
-    found, rows = CONVERTED.found(records), []
-    for arm, own in found.items():
-        cells = [shown([get(each) for each in own.values() if key in each]) for key, get in COLUMNS.values()]
-        rows.append([arm, f"{CONVERTED.rate(arm, records):g}", len(own), *cells, ""])
-        if arm != "before":
-            # The first look at which as many watched place questions are right as at the last one before.
-            before = {seed: each["curve"][-1][2] for seed, each in found["before"].items()}
-            again = [[step for step, _, known in each["curve"] if known >= before[seed]] for seed, each in own.items()]
-            reached = [steps[0] for steps in again if steps]
-            rows[-1][-1] = f"{len(reached)} of {len(own)}" + (f", step {median(reached):g}" if reached else "")
-    if not rows:
+    found, rows = CONVERTED.found(records), {}
+    if not found:
         return {}
-    titles = ["converted to", "rate", "seeds", *COLUMNS, "as before again"]
+    for arm, own in found.items():
+        rows[arm] = {"rate": f"{CONVERTED.rate(arm, records):g}", "seeds": len(own)} | {
+            title: shown([get(each) for each in own.values() if key in each]) for title, (key, get) in COLUMNS.items()
+        }
+        # The first look at which as many watched place questions are right as at the last one before.
+        before = {seed: each["curve"][-1][2] for seed, each in found["before"].items()}
+        again = [[step for step, _, known in each["curve"] if known >= before[seed]] for seed, each in own.items()]
+        reached = [steps[0] for steps in again if steps]
+        rows[arm][AGAIN] = f"{len(reached)} of {len(own)}" + (f", step {median(reached):g}" if reached else "")
+    rows["before"][AGAIN] = ""
+    short = [
+        [
+            arm,
+            row["places at conversion"],
+            *(each.get(title, "") for each in (row, rows.get(arm + LORA, {})) for title in ("places", AGAIN)),
+        ]
+        for arm, row in rows.items()
+        if not arm.endswith(LORA)
+    ]
     return {
         "Converting trained M-RoPE weights": CONVERTED.verdicts(found),
-        "Converting trained M-RoPE weights: right, %": table(titles, rows),
+        SHORT: table(["converted to", "at conversion", "at the end", AGAIN, "with LoRA", AGAIN], short),
+        "Converting trained M-RoPE weights: right, %": table(
+            ["converted to", *rows["before"]], [[arm, *row.values()] for arm, row in rows.items()]
+        ),
     }

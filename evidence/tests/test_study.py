@@ -44,7 +44,7 @@ from evidence.study.arms import (
 )
 from evidence.study.batches import make_batch
 from evidence.study.boards import CELL, METRIC, Board, is_held_out, make_example, place_name, place_names
-from evidence.study.claims import AGE, LARGER, NAMED, PARTS, TRAINED, TWO, Claim, claims, claims_table, front_tables
+from evidence.study.claims import AGE, LARGER, NAMED, PARTS, TRAINED, TWO, Claim, claims, claims_table, front_table
 from evidence.study.converted import CONVERTED, conversion_tables
 from evidence.study.experiments import best_rates, best_sections, rate_runs, runs_of
 from evidence.study.found import by_cell, loss_by_distance, right, slope_over_cells, spread_over_cells
@@ -437,13 +437,16 @@ def test_what_the_conversion_says_follows_from_its_runs():
         return record_of(which, converted=tests[0], tests=tests[1], curve=curve)
 
     records, plan = all_records(CONVERTED, made), PLANS["conversion"]
-    verdicts, lines = (text.splitlines()[2:] for text in conversion_tables(records).values())
+    verdicts, short, lines = (text.splitlines()[2:] for text in conversion_tables(records).values())
     seeds, fewer = len(plan["seeds"]), plan["other_seeds"]
     ends = " | 50.0 ± 0.0 | 50.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 | 90.0 ± 0.0 |"
     assert f"| strategy_4 | {min(plan['rates']['strategy_4'])} | {seeds}{ends} {seeds} of {seeds}, step 10 |" in lines
     assert any(line.startswith("| ring with LoRA |") and line.endswith(f"| 0 of {fewer} |") for line in lines)
     assert verdicts[0].startswith("| the named contrast | strategy_4 minus mrope | +10.0 |")
     assert len(verdicts) == 1 + len(plan["family"]) and len(lines) == 1 + len(CONVERSIONS)
+    with_lora = f"70.0 ± 0.0 | 0 of {fewer} |"
+    assert f"| strategy_4 | 50.0 ± 0.0 | 90.0 ± 0.0 | {seeds} of {seeds}, step 10 | {with_lora}" in short
+    assert short[0] == "| before |  | 50.0 ± 0.0 |  |  |  |" and len(short) == 9
     assert conversion_tables(dict(list(records.items())[:-1])) == {}
 
 
@@ -768,9 +771,7 @@ def test_p_is_corrected_within_its_family_alone():
     assert not made[TWO] and not made[AGE] and (len(made[LARGER]), len(made[TRAINED])) == (14, 7)
     assert [claim.p for claim in made[TRAINED]] == holm([claim.found.p for claim in made[TRAINED]])
     assert made[TRAINED][0].p == pytest.approx(7 * made[TRAINED][0].found.p)
-    front = front_tables(made)
-    assert "| small | **+7.8±0.6** | +31.0±2.5 | +0.0±0.0 |" in front["named"]
-    assert "| small shapes | **+31.0±2.5** |" in front["claims"]
+    assert "| small | **+7.8±0.6** | +31.0±2.5 | +0.0±0.0 |" in front_table(made)
 
 
 @pytest.fixture(scope="module")
