@@ -43,7 +43,7 @@ COLUMNS = {
     "places, larger boards": ("tests", lambda record: places(record, tests=("larger",))),
     "content": ("tests", lambda record: right(record, kinds=CONTENT)),
 }
-AGAIN, SHORT = "as before again", "Converting trained M-RoPE weights: right about places, %"
+AGAIN, SHORT = "as before again: seeds, step", "Converting trained M-RoPE weights: right about places, %"
 
 
 def conversion_tables(records: dict) -> dict[str, str]:
@@ -59,20 +59,16 @@ def conversion_tables(records: dict) -> dict[str, str]:
         before = {seed: each["curve"][-1][2] for seed, each in found["before"].items()}
         again = [[step for step, _, known in each["curve"] if known >= before[seed]] for seed, each in own.items()]
         reached = [steps[0] for steps in again if steps]
-        rows[arm][AGAIN] = f"{len(reached)} of {len(own)}" + (f", step {median(reached):g}" if reached else "")
+        rows[arm][AGAIN] = f"{len(reached)}/{len(own)}" + (f", {median(reached):g}" if reached else "")
     rows["before"][AGAIN] = ""
     short = [
-        [
-            arm,
-            row["places at conversion"],
-            *(each.get(title, "") for each in (row, rows.get(arm + LORA, {})) for title in ("places", AGAIN)),
-        ]
+        [arm, row["places at conversion"], row["places"], row[AGAIN], rows.get(arm + LORA, {}).get("places", "")]
         for arm, row in rows.items()
         if not arm.endswith(LORA)
     ]
     return {
         "Converting trained M-RoPE weights": CONVERTED.verdicts(found),
-        SHORT: table(["converted to", "at conversion", "at the end", AGAIN, "with LoRA", AGAIN], short),
+        SHORT: table(["converted to", "at conversion", "at the end", AGAIN, "with LoRA"], short).replace(" ± ", "±"),
         "Converting trained M-RoPE weights: right, %": table(
             ["converted to", *rows["before"]], [[arm, *row.values()] for arm, row in rows.items()]
         ),
