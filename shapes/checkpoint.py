@@ -42,8 +42,8 @@ INITIALIZER_RANGE = 0.08
 
 def _sentences():
     """What the tokenizer learns its merges from: the words of the task, small and in capitals, and single characters
-    of Chinese, which are words in any order."""
-    yield "system\nYou are a helpful assistant.\nuser\nassistant\n"
+    of Chinese, which are words in any order. The roles are in every prompt, so each is to be one token."""
+    yield 40 * "system\nYou are a helpful assistant.\nuser\nassistant\n"
     yield "\n".join(20 * "".join(NAMES["zh"].values()))
     rng = random.Random(0)
     for number in range(400):
@@ -55,7 +55,7 @@ def _sentences():
                 yield "\n".join(3 * (question.text + question.answer))
             else:
                 text = f"{question.text}\n{question.answer}\n{question.text.lower()}"
-                yield text.upper() if number % 16 == 0 else text
+                yield text.upper() if number % 12 == 0 else text
 
 
 def _train_tokenizer(sentences) -> Tokenizer:

@@ -280,6 +280,7 @@ def test_the_words_of_the_task_are_few_tokens(small):
     for words in ("Where is the red circle in the second picture?", "WHAT COLOUR IS THE TRIANGLE", UNKNOWN):
         assert len(tokenizer.encode(words)) <= 1.3 * len(words.split()) + 2
         assert tokenizer.decode(tokenizer.encode(words)) == words
+    assert all(len(tokenizer.encode(role)) == 1 for role in ("system", "user", "assistant"))
     for forms in NAMES["zh"].values():
         for word in forms.split("|"):
             assert len(tokenizer.encode(word)) <= len(word) + 1
