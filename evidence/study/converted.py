@@ -43,7 +43,7 @@ COLUMNS = {
     "places, larger boards": ("tests", lambda record: places(record, tests=("larger",))),
     "content": ("tests", lambda record: right(record, kinds=CONTENT)),
 }
-AGAIN, SHORT = "as before again: seeds, step", "Converting trained M-RoPE weights: right about places, %"
+AGAIN, SHORT = "as before again, step", "Converting trained M-RoPE weights: right about places, %"
 
 
 def conversion_tables(records: dict) -> dict[str, str]:
@@ -59,7 +59,8 @@ def conversion_tables(records: dict) -> dict[str, str]:
         before = {seed: each["curve"][-1][2] for seed, each in found["before"].items()}
         again = [[step for step, _, known in each["curve"] if known >= before[seed]] for seed, each in own.items()]
         reached = [steps[0] for steps in again if steps]
-        rows[arm][AGAIN] = f"{len(reached)}/{len(own)}" + (f", {median(reached):g}" if reached else "")
+        few = f"({len(reached)}/{len(own)})" if len(reached) < len(own) else ""
+        rows[arm][AGAIN] = f"{median(reached):g} {few}".strip() if reached else few
     rows["before"][AGAIN] = ""
     short = [
         [arm, row["places at conversion"], row["places"], row[AGAIN], rows.get(arm + LORA, {}).get("places", "")]
