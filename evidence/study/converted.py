@@ -51,12 +51,12 @@ def conversion_tables(records: dict) -> dict[str, str]:
     found, rows = CONVERTED.found(records), {}
     if not found:
         return {}
+    before = {seed: each["curve"][-1][2] for seed, each in found["before"].items()}
     for arm, own in found.items():
         rows[arm] = {"rate": f"{CONVERTED.rate(arm, records):g}", "seeds": len(own)} | {
             title: shown([get(each) for each in own.values() if key in each]) for title, (key, get) in COLUMNS.items()
         }
         # The first look at which as many watched place questions are right as at the last one before.
-        before = {seed: each["curve"][-1][2] for seed, each in found["before"].items()}
         again = [[step for step, _, known in each["curve"] if known >= before[seed]] for seed, each in own.items()]
         reached = [steps[0] for steps in again if steps]
         few = f"({len(reached)}/{len(own)})" if len(reached) < len(own) else ""

@@ -770,6 +770,7 @@ def test_p_is_corrected_within_its_family_alone():
     assert not made[TWO] and not made[AGE] and (len(made[LARGER]), len(made[TRAINED])) == (14, 7)
     assert [claim.p for claim in made[TRAINED]] == holm([claim.found.p for claim in made[TRAINED]])
     assert made[TRAINED][0].p == pytest.approx(7 * made[TRAINED][0].found.p)
+    assert made[TRAINED][0].found.mean == pytest.approx(31) and made[TRAINED][0].verdict == "above zero"
     assert "| small | **+7.8±0.6** | +31.0±2.5 | +0.0±0.0 |" in front_table(made)
 
 
