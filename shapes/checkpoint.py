@@ -121,13 +121,15 @@ def save_processor(directory: Path, sentences=None, **pixels) -> Qwen2_5_VLProce
         video_processor=Qwen2VLVideoProcessor(**pixels),
         chat_template=CHAT_TEMPLATE,
     )
-    processor.save_pretrained(directory)
-    _make_readable_everywhere(directory / "tokenizer_config.json")
+    write_processor(processor, directory)
     return processor
 
 
-def _make_readable_everywhere(path: Path):
-    """transformers 5 writes `extra_special_tokens` as a list, which 4 cannot read; both read its older name."""
+def write_processor(processor: Qwen2_5_VLProcessor, directory: Path):
+    """Save it so that every release reads it: transformers 5 writes `extra_special_tokens` as a list, which 4 cannot
+    read; both read its older name."""
+    processor.save_pretrained(directory)
+    path = directory / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(config.get("extra_special_tokens"), list):
         config["additional_special_tokens"] = config.pop("extra_special_tokens")

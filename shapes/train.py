@@ -21,15 +21,14 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import AutoProcessor, AutoTokenizer
+from transformers import AutoProcessor
 
 from configuration_qwen2_5_vl_circle_rope import Qwen2_5_VLConfig_CircleRoPE_V2
 from modeling_qwen2_5_vl_circle_rope import Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
 
 from .branches import make_batch
-from .checkpoint import model_config, save_processor
+from .checkpoint import model_config, save_processor, write_processor
 from .lessons import LAYOUTS, make_sample, to_messages
 from .muon import Muon
 
@@ -97,24 +96,6 @@ def test(model, processor, layouts: dict[str, float], seed: int, batches: int = 
     return {name: f"{100 * right[name] / total[name]:.1f}" for name in sorted(total)}
 
 
-def start_from(model, processor, directory: Path):
-    """Take over the weights of a checkpoint, whose tokens may have other numbers than this one's."""
-    state = load_file(directory / "model.safetensors")
-    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-    name = next(name for name in state if name.endswith("embed_tokens.weight"))
-    old, new = state[name], model.get_input_embeddings().weight.data.clone()
-    for token, number in processor.tokenizer.get_vocab().items():
-        # A new token begins as the mean of what it was written with before.
-        spelled = processor.tokenizer.decode([number])
-        known = tokenizer.get_vocab().get(token)
-        parts = [known] if known is not None else tokenizer.encode(spelled)
-        if parts:
-            new[number] = old[parts].mean(0)
-    state[name] = new
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
-
-
 def make_optimizers(model, learning_rate: float) -> list:
     """Muon for the matrices of the layers, which learn in about half as many steps with it; AdamW for the rest."""
     parameters = list(model.named_parameters())
@@ -132,7 +113,7 @@ def main():
     parser.add_argument("--output-dir", type=Path, required=True, help="where the checkpoint goes")
     parser.add_argument("--steps", type=int, default=21400, help="all steps, those of earlier runs included")
     parser.add_argument("--decay", type=int, default=12000, help="the last steps, in which the rate goes to 0")
-    parser.add_argument("--start-from", type=Path, help="take the weights of a checkpoint of this script")
+    parser.add_argument("--start-from", type=Path, help="a checkpoint of this script, for its weights and tokens")
     parser.add_argument("--layouts", type=json.loads, default=LAYOUTS, help="how often each layout comes, as JSON")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -151,18 +132,18 @@ def main():
     torch.manual_seed(args.seed)
     state_file, done = args.output_dir / "training" / "state.pt", 0
     # A run goes on with the tokens that it began with, whatever words have come since.
-    processor = (
-        AutoProcessor.from_pretrained(args.output_dir, trust_remote_code=False)
-        if state_file.exists()
-        else save_processor(args.output_dir)
-    )
+    begun = args.output_dir if state_file.exists() else args.start_from
+    if begun:
+        processor = AutoProcessor.from_pretrained(begun, trust_remote_code=False)
+        write_processor(processor, args.output_dir)
+    else:
+        processor = save_processor(args.output_dir)
     arguments = model_config(processor, args.circle_rope)
     # Processes of tensor parallelism share the rows of the embedding evenly.
     arguments["text_config"]["vocab_size"] = 16 * math.ceil(len(processor.tokenizer) / 16)
     config = Qwen2_5_VLConfig_CircleRoPE_V2(**arguments)
-    model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2(config)
-    if args.start_from:
-        start_from(model, processor, args.start_from)
+    make = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2
+    model = make.from_pretrained(args.start_from, config=config) if args.start_from else make(config)
     model.to(args.device)
     print(f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters", flush=True)
 
