@@ -25,8 +25,8 @@ WORDS = {key: " ".join(lines).split() for key, lines in WORDINGS.items() if key[
 # Words for what is seen; the first is the one that answers have.
 NAMES = {
     "en": {
-        "anything": "shape|shape|thing|figure",
-        "": "shape|one|thing|figure",
+        "anything": "shape|shape|thing|figure|object",
+        "": "shape|one|thing|figure|object",
         "top left": "top left|top left|upper left|top left corner|top-left corner|upper left corner",
         "top middle": "top middle|top middle|top centre|middle of the top",
         "top right": "top right|top right|upper right|top right corner|top-right corner|upper right corner",
@@ -41,11 +41,11 @@ NAMES = {
         "right": "right of|to the right of|on the right of|on the right side of",
         "above": "above|over|on top of",
         "below": "below|under|underneath|beneath",
-        "next": "next to|beside|right next to",
+        "next": "next to|beside|right next to|adjacent to",
     },
     "zh": {
-        "anything": "图形|形状|东西",
-        "": "图形|形状|东西",
+        "anything": "图形|形状|东西|物体",
+        "": "图形|形状|东西|物体",
         "circle": "圆形|圆|圆圈",
         "square": "方形|方块|正方形",
         "triangle": "三角形|三角",
