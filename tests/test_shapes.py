@@ -294,3 +294,12 @@ def test_training_goes_on_where_it_was_stopped(tmp_path):
         assert f"from step {first} to {steps}" in result.stdout and "held out: " in result.stdout
         assert torch.load(tmp_path / "training" / "state.pt", weights_only=True)["step"] == steps
     assert AutoProcessor.from_pretrained(tmp_path).tokenizer.encode("三角形")
+
+
+def test_training_starts_from_the_weights_and_tokens_of_a_checkpoint(tmp_path):
+    command = [sys.executable, "-m", "shapes.train", "--output-dir", tmp_path, "--start-from", ROOT, "--steps", "1"]
+    result = subprocess.run([*map(str, command), "--batch-size", "2"], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert float(re.search(r"loss ([\d.]+)", result.stdout)[1]) < 0.5  # 7 without weights that know the answers
+    vocabularies = [AutoProcessor.from_pretrained(folder).tokenizer.get_vocab() for folder in (tmp_path, ROOT)]
+    assert vocabularies[0] == vocabularies[1]
