@@ -162,8 +162,10 @@ def test_a_quantised_base_is_trained_and_its_adapter_loads_exactly(pictures, sft
         ROOT, quantization_config=quantised, dtype=torch.float32, device_map="cpu"
     )
     model = PeftModel.from_pretrained(model, tmp_path / "out", autocast_adapter_dtype=False)
-    # TRL makes the adapters of a 4-bit base bfloat16, whose steps are 4e-3.
-    assert evaluated(tmp_path / "out") == pytest.approx(loss_on(model, tmp_path / "data"), rel=1e-3)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:  # TRL trained and saved them in bfloat16, and PEFT makes them float32
+            parameter.data = parameter.data.to(torch.bfloat16)
+    assert evaluated(tmp_path / "out") == pytest.approx(loss_on(model, tmp_path / "data"), rel=1e-4)
 
 
 def read_rows(folder):
