@@ -234,7 +234,7 @@ def test_attention_is_shown_for_the_word_the_layer_and_the_head_that_are_chosen(
 def test_results_are_announced(space, visit):
     page = visit(space)
     for tab, name, words in (
-        ("compare", "verdict", "Right is a black cross, and 4 of 5 geometries say so"),
+        ("compare", "verdict", "Right is a black cross, and 3 of 5 geometries say so"),
         ("attention", "right_words", "AGE strategy_4 answers: a black cross"),
     ):
         open_tab(page, tab)
