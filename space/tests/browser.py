@@ -25,6 +25,14 @@ FLAGS = (
     "--no-first-run",
 )
 TABS = ("see", "attention", "compare")
+# The right answers about the examples, in their order.
+ANSWERS = [
+    "a black cross",
+    "blue circle, yellow triangle, green square, purple cross",
+    "a black cross",
+    "bottom left",
+    "top right",
+]
 PATIENCE = 60_000  # milliseconds: for a slow machine, not for the app
 
 

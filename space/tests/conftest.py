@@ -67,9 +67,10 @@ def pushed(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def space(run, pushed):
-    """The pushed Space, running."""
+    """The pushed Space, running, in which nothing goes wrong."""
     with run(pushed / "app.py") as running:
         yield running
+        assert "a request failed" not in running.log
 
 
 @pytest.fixture(scope="session")
