@@ -161,7 +161,7 @@ def test_a_quantised_base_is_trained_and_its_adapter_loads_exactly(pictures, sft
     model = Qwen2_5_VLForConditionalGeneration_CircleRoPE_V2.from_pretrained(
         ROOT, quantization_config=quantised, dtype=torch.float32, device_map="cpu"
     )
-    model = PeftModel.from_pretrained(model, tmp_path / "out", autocast_adapter_dtype=False)
+    model = PeftModel.from_pretrained(model, tmp_path / "out")
     for name, parameter in model.named_parameters():
         if "lora_" in name:  # TRL trained and saved them in bfloat16, and PEFT makes them float32
             parameter.data = parameter.data.to(torch.bfloat16)
